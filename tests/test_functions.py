@@ -1,0 +1,120 @@
+"""Every function of functions.py: its values against NumPy's, its gradients to second order."""
+
+import numpy
+import pytest
+
+from tinygan import functions
+from tinygan.functions import ShapeError
+from tinygan.gradcheck import check_gradients
+from tinygan.tensor import Tensor
+
+
+def normal(*shape, seed=0):
+    return numpy.random.default_rng(seed).standard_normal(shape)
+
+
+def positive(*shape, seed=0):
+    return numpy.abs(normal(*shape, seed=seed)) + 0.5
+
+
+# name: (function, NumPy's way, inputs). The inputs keep clear of kinks by more than the step.
+CASES = {
+    "add": (functions.add, numpy.add, [normal(2, 3), normal(2, 3, seed=1)]),
+    "add, broadcast": (functions.add, numpy.add, [normal(4, 1, 3), normal(2, 1, seed=1)]),
+    "subtract": (functions.subtract, numpy.subtract, [normal(2, 3), normal(3, seed=1)]),
+    "multiply": (functions.multiply, numpy.multiply, [normal(2, 3), normal(2, 1, seed=1)]),
+    "divide": (functions.divide, numpy.divide, [normal(2, 3), positive(1, 3, seed=1)]),
+    "negative": (functions.negative, numpy.negative, [normal(2, 3)]),
+    "power 3": (lambda x: functions.power(x, 3), lambda x: x**3, [normal(2, 3)]),
+    "power 1/2": (lambda x: x**0.5, lambda x: x**0.5, [positive(2, 3)]),
+    "power -1": (lambda x: x**-1.0, lambda x: 1 / x, [positive(2, 3)]),
+    "exp": (functions.exp, numpy.exp, [normal(2, 3)]),
+    "log": (functions.log, numpy.log, [positive(2, 3)]),
+    "sqrt": (functions.sqrt, numpy.sqrt, [positive(2, 3)]),
+    "abs": (functions.abs, numpy.abs, [normal(2, 3)]),
+    "maximum": (functions.maximum, numpy.maximum, [normal(2, 3), normal(3, seed=1)]),
+    "maximum of a number": (lambda x: functions.maximum(0.1, x), lambda x: numpy.maximum(0.1, x),
+                            [normal(2, 3)]),
+    "clip": (lambda x: functions.clip(x, -0.5, 0.5), lambda x: x.clip(-0.5, 0.5), [normal(4, 3)]),
+    "relu": (functions.relu, lambda x: numpy.maximum(x, 0), [normal(4, 3)]),
+    "leaky_relu": (functions.leaky_relu, lambda x: numpy.where(x > 0, x, 0.2 * x), [normal(4, 3)]),
+    "tanh": (functions.tanh, numpy.tanh, [normal(2, 3)]),
+    "sigmoid": (functions.sigmoid, lambda x: 1 / (1 + numpy.exp(-x)), [normal(2, 3)]),
+    "softplus": (functions.softplus, lambda x: numpy.log1p(numpy.exp(x)), [normal(2, 3)]),
+    "sum": (functions.sum, numpy.sum, [normal(2, 3)]),
+    "sum, axis": (lambda x: x.sum(axis=1), lambda x: x.sum(axis=1), [normal(2, 3, 4)]),
+    "sum, axes": (lambda x: x.sum((0, -1), True), lambda x: x.sum((0, -1), keepdims=True),
+                  [normal(2, 3, 4)]),
+    "mean": (functions.mean, numpy.mean, [normal(2, 3)]),
+    "mean, axis": (lambda x: x.mean(axis=-1), lambda x: x.mean(axis=-1), [normal(2, 3)]),
+    "max": (functions.max, numpy.max, [normal(2, 3)]),
+    "max, axis": (lambda x: x.max(axis=0), lambda x: x.max(axis=0), [normal(5, 3)]),
+    "reshape": (lambda x: x.reshape(3, -1), lambda x: x.reshape(3, -1), [normal(2, 3)]),
+    "transpose": (functions.transpose, numpy.transpose, [normal(2, 3, 4)]),
+    "transpose, axes": (lambda x: x.transpose(1, 2, 0), lambda x: x.transpose(1, 2, 0),
+                        [normal(2, 3, 4)]),
+    "broadcast_to": (lambda x: functions.broadcast_to(x, (4, 2, 3)),
+                     lambda x: numpy.broadcast_to(x, (4, 2, 3)), [normal(2, 1)]),
+    "sum_to": (lambda x: functions.sum_to(x, (3, 1)), lambda x: x.sum((0, 2))[:, None],
+               [normal(2, 3, 4)]),
+    "concatenate": (lambda a, b: functions.concatenate([a, b], axis=1),
+                    lambda a, b: numpy.concatenate([a, b], axis=1),
+                    [normal(2, 3), normal(2, 1, seed=1)]),
+    "pad": (lambda x: functions.pad(x, ((1, 0), (2, 3))), lambda x: numpy.pad(x, ((1, 0), (2, 3))),
+            [normal(2, 3)]),
+    "crop": (lambda x: functions.crop(x, ((1, 0), (0, 2))), lambda x: x[1:, :-2], [normal(3, 4)]),
+    "slice": (lambda x: x[1:, ::2], lambda x: x[1:, ::2], [normal(3, 4)]),
+    "one row": (lambda x: x[-1], lambda x: x[-1], [normal(3, 4)]),
+    "pairs": (lambda x: x[numpy.array([0, 2, 0]), numpy.array([1, 1, 1])],
+              lambda x: x[[0, 2, 0], [1, 1, 1]], [normal(3, 4)]),
+    "take": (functions.take, lambda x, i: x[i], [normal(5, 2), numpy.array([[1, 4], [1, 0]])]),
+    "scatter": (lambda x: functions.scatter(x, numpy.array([1, 1, 0]), (3, 2)),
+                lambda x: numpy.stack([x[2], x[0] + x[1], x[0] * 0]), [normal(3, 2)]),
+    "matmul": (functions.matmul, numpy.matmul, [normal(2, 3), normal(3, 4, seed=1)]),
+    "matmul, one column": (functions.matmul, numpy.matmul, [normal(5, 1), normal(1, 4, seed=1)]),
+    "matmul, batches": (functions.matmul, numpy.matmul, [normal(5, 2, 3), normal(3, 4, seed=1)]),
+    "softmax": (functions.softmax, lambda x: numpy.exp(x) / numpy.exp(x).sum(-1, keepdims=True),
+                [normal(3, 4)]),
+    "log_softmax": (lambda x: functions.log_softmax(x, axis=0),
+                    lambda x: x - numpy.log(numpy.exp(x).sum(0)), [normal(3, 4)]),
+}
+cases = pytest.mark.parametrize("case", CASES)
+
+
+@cases
+def test_values_are_those_of_numpy(case):
+    function, reference, inputs = CASES[case]
+    output = function(*[Tensor(array) for array in inputs])
+    assert output.dtype == numpy.float64
+    numpy.testing.assert_allclose(output.numpy(), reference(*inputs), rtol=1e-12, atol=1e-15)
+
+
+@cases
+def test_gradients_to_second_order(case):
+    function, _, inputs = CASES[case]
+    check_gradients(function, *inputs)
+
+
+@cases
+def test_float32_stays_float32(case):
+    function, _, inputs = CASES[case]
+    tensors = [
+        Tensor(array.astype("float32"), requires_grad=True) if array.dtype.kind == "f"
+        else Tensor(array)
+        for array in inputs
+    ]
+    output = function(*tensors)
+    (output * 1.0).sum().backward()
+    floats = [tensor for tensor in tensors if tensor.requires_grad]
+    assert output.dtype == "float32"
+    assert [tensor.grad.dtype for tensor in floats] == ["float32"] * len(floats)
+
+
+def test_every_public_function_has_a_case():
+    public = {
+        name for name, value in vars(functions).items()
+        if getattr(value, "__module__", "") == functions.__name__
+        and not name.startswith("_") and not isinstance(value, type)
+    }
+    checked = {name.partition(",")[0].partition(" ")[0] for name in CASES}
+    assert public - checked == {"select"}  # which the three ways of indexing check

@@ -1,0 +1,173 @@
+"""The array backend: NumPy on the CPU or CuPy on the GPU, and the one random generator.
+
+Every other file writes `xp.` where it would write `np.`; only this one knows what stands behind.
+"""
+
+import ctypes
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+class UsageError(Exception):
+    """A mistake that the person at the keyboard can mend: one sentence that says how."""
+
+
+class DeviceError(UsageError):
+    """The device that was asked for cannot be used."""
+
+
+class _Backend:
+    """Stands for the chosen array module: `xp.exp` is numpy.exp or cupy.exp."""
+
+    def __init__(self, module: ModuleType):
+        self._choose(module)
+
+    def _choose(self, module: ModuleType) -> None:
+        self.__dict__.clear()
+        self.__dict__["module"] = module
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this only where the instance has no such attribute: each name is
+        # looked up in the module once, then found here as fast as in the module itself.
+        value = getattr(self.module, name)
+        self.__dict__[name] = value
+        return value
+
+
+xp = _Backend(np)
+_device = "cpu"
+
+
+def use_device(name: str = "cpu") -> None:
+    """Choose where arrays live: "cpu", "gpu" or "gpu:1". Call it before any tensor is made.
+
+    Raises DeviceError where the GPU cannot be used; there is no silent fall-back.
+    """
+    global _device
+    kind, _, number = name.partition(":")
+    if kind == "cpu" and not number:
+        xp._choose(np)
+    elif kind == "gpu" and (number.isdecimal() or name == "gpu"):
+        xp._choose(_working_cupy(int(number or 0)))
+    else:
+        raise DeviceError(f"unknown device {name!r}: use 'cpu', 'gpu' or, for the second GPU, 'gpu:1'")
+    _device = name
+
+
+def device() -> str:
+    """The name that was given to use_device, "cpu" at first."""
+    return _device
+
+
+def _working_cupy(number: int) -> ModuleType:
+    """CuPy, after a kernel and a matrix product have really run on the GPU of that number.
+
+    Importing CuPy proves little: it succeeds without a driver, and allocating an array
+    succeeds where the libraries that compile and multiply are missing.
+    """
+    way_out = "or use --device cpu"
+    try:
+        import cupy
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            raise DeviceError(
+                "CuPy is not installed: pip install 'tinygan[cuda12]' for a driver of CUDA 12, "
+                f"'tinygan[cuda13]' for CUDA 13, {way_out}"
+            ) from error
+        raise DeviceError(
+            f"CuPy is installed but does not load ({_first_line(error)}): reinstall it with "
+            f"pip install --force-reinstall 'tinygan[cuda12]' or 'tinygan[cuda13]', {way_out}"
+        ) from error
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if error.status == runtime.cudaErrorNoDevice:
+            raise DeviceError(f"no NVIDIA GPU is visible: check nvidia-smi, {way_out}") from error
+        if runtime.driverGetVersion() == 0:
+            raise DeviceError(
+                "no NVIDIA driver is installed: install one (then nvidia-smi shows the GPU), "
+                f"{way_out}"
+            ) from error
+        raise DeviceError(
+            f"CuPy and the NVIDIA driver do not fit ({_first_line(error)}): nvidia-smi shows the "
+            "driver's CUDA version; install 'tinygan[cuda12]' for 12, 'tinygan[cuda13]' for 13, "
+            f"{way_out}"
+        ) from error
+    if number >= count:
+        raise DeviceError(
+            f"there is no GPU {number}: {count} found, numbered from 0; "
+            f"use --device gpu for the first, {way_out}"
+        )
+    try:
+        runtime.setDevice(number)
+        ones = cupy.ones((2, 2), dtype=cupy.float32)
+        runs = float(((ones + ones) @ ones).sum()) == 16
+    except Exception as error:  # ImportError, CUDARuntimeError, compiler and cuBLAS errors, OSError
+        raise DeviceError(
+            f"the GPU is there but CuPy cannot compute on it ({type(error).__name__}: "
+            f"{_first_line(error)}): pip install 'tinygan[cuda12]' or 'tinygan[cuda13]', by the "
+            f"driver's CUDA version, brings the libraries that it needs, {way_out}"
+        ) from error
+    if not runs:
+        raise DeviceError(f"GPU {number} computes wrong sums: restart it, {way_out}")
+    return cupy
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def to_device(array: Any) -> Any:
+    """A copy on the device of a NumPy array; on the CPU the array itself."""
+    return xp.asarray(array)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """A copy in main memory of a device's array; on the CPU the array itself."""
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+# Random numbers are always drawn on the host, so that a seed gives the same weights and the
+# same noise on both devices. Other files draw through the functions below.
+generator = np.random.default_rng()
+
+
+def seed(number: int) -> None:
+    """Start the random generator at a number: the same number, the same weights and noise."""
+    generator.bit_generator.state = np.random.default_rng(number).bit_generator.state
+
+
+def random_normal(*shape: int, scale: float = 1.0) -> Any:
+    """float32 numbers from N(0, scale^2), of that shape, on the device."""
+    return to_device(generator.standard_normal(shape, dtype=np.float32) * scale)
+
+
+def random_uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Any:
+    """float32 numbers, uniform in [low, high), of that shape, on the device."""
+    return to_device(generator.random(shape, dtype=np.float32) * (high - low) + low)
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc to reuse the memory of freed arrays instead of giving it back to the system.
+
+    By default each large array gets fresh pages from the kernel, which zeroes them one by
+    one: a third of the time of a convolutional training step. Both settings together; one
+    alone makes it slower. Elsewhere than on Linux with glibc nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
+_keep_freed_memory()

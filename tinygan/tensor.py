@@ -1,0 +1,229 @@
+"""Tensor and the tape: which operation made which tensor, and the walk back along it."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+
+from .backend import to_host, xp
+
+# A derivative takes dy, the gradient of the loss with respect to an operation's output y, and
+# y itself, and returns the gradient with respect to one parent: dy * dy/dparent.
+Derivative = Callable[["Tensor", "Tensor"], "Tensor"]
+
+_ages = itertools.count()
+_recording = True
+
+
+class TapeError(RuntimeError):
+    """The tape cannot be walked: no scalar, nothing recorded, or freed already."""
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    data           the numbers, on the device; an integer or a float array of any shape
+    requires_grad  whether gradients flow to this tensor
+    grad           after backward(): a Tensor of the same shape, or None
+
+    Python numbers and lists become float32 (integers stay integers); arrays keep their dtype.
+    Raises TypeError for integer data that requires a gradient, and for data without numbers.
+    """
+
+    __slots__ = ("data", "requires_grad", "grad", "operation", "parents", "derivatives", "age",
+                 "__weakref__")
+    __array_ufunc__ = None  # so that `array * tensor` calls Tensor.__rmul__
+
+    def __init__(self, data: Any, requires_grad: bool = False):
+        if not isinstance(data, xp.ndarray):
+            if isinstance(data, Tensor):
+                raise TypeError("this is a Tensor already: use .detach() for one without history")
+            keeps_dtype = hasattr(data, "dtype")
+            data = xp.asarray(data)
+            if data.dtype == xp.float64 and not keeps_dtype:
+                data = data.astype(xp.float32)
+        if data.dtype.kind not in "fiub":
+            raise TypeError(f"a Tensor holds numbers, not {data.dtype}")
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(
+                f"{data.dtype} data of shape {data.shape} cannot require a gradient: "
+                "only floats can; convert it with .astype('float32') first"
+            )
+        self.data = data
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self.operation = ""
+        self.parents: tuple[Tensor, ...] | None = ()
+        self.derivatives: tuple[Derivative, ...] = ()
+        self.age = next(_ages)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __repr__(self) -> str:
+        """For example Tensor([1. 2.], shape=(2,), float32, from tanh)."""
+        numbers = numpy.array2string(to_host(self.data), precision=4, threshold=20, edgeitems=2)
+        origin = f", from {self.operation}" if self.operation else ""
+        if self.requires_grad and not self.operation:
+            origin = ", requires_grad"
+        return f"Tensor({numbers}, shape={self.shape}, {self.dtype}{origin})"
+
+    def numpy(self) -> numpy.ndarray:
+        """The numbers as a NumPy array in main memory."""
+        return to_host(self.data)
+
+    def item(self) -> float:
+        """The one number of a tensor that has one. On the GPU this waits for it."""
+        return self.data.item()
+
+    def detach(self) -> "Tensor":
+        """The same numbers without their history: no gradient flows through this tensor."""
+        return Tensor(self.data)
+
+    def backward(self, create_graph: bool = False) -> None:
+        """Add d(self)/dx to x.grad for every tensor x with requires_grad that self came from.
+
+        The tape is freed on the way, unless create_graph, which also records the walk itself,
+        so that the gradients can be differentiated again.
+        Raises TapeError if self is not a scalar or has no history.
+        """
+        gradients = walk(self, None, create_graph)
+        for leaf, gradient in gradients.items():
+            leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+
+
+def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Tensor:
+    """The tensor of an operation's result, linked to its parents by one derivative each.
+
+    The operation's name is that of the function in which the derivatives were written.
+    Parents that are numbers or arrays are constants: no gradient flows to them.
+    """
+    output = Tensor(data)
+    if _recording:
+        linked = [
+            (parent, derivative)
+            for parent, derivative in zip(parents, derivatives, strict=True)
+            if isinstance(parent, Tensor) and parent.requires_grad
+        ]
+        if linked:
+            output.requires_grad = True
+            output.operation = derivatives[0].__qualname__.partition(".")[0]
+            output.parents, output.derivatives = zip(*linked, strict=True)
+    return output
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside this block nothing is recorded: for pictures and for updates of the weights."""
+    with _record(False):
+        yield
+
+
+@contextmanager
+def _record(on: bool) -> Iterator[None]:
+    global _recording
+    before, _recording = _recording, on
+    try:
+        yield
+    finally:
+        _recording = before
+
+
+def grad(
+    output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False
+) -> list[Tensor]:
+    """d(output)/dx for each x of inputs, without touching any .grad.
+
+    Only the paths that lead to the inputs are walked. With create_graph the result can be
+    differentiated again, as a gradient penalty needs it.
+    Raises TapeError if output is not a scalar, or an input had no part in it.
+    """
+    gradients = walk(output, inputs, create_graph)
+    for number, tensor in enumerate(inputs):
+        if tensor not in gradients:
+            raise TapeError(
+                f"input {number}, of shape {tensor.shape}, had no part in the output: was it made "
+                "with requires_grad=True, and is there no detach() or no_grad() on the way?"
+            )
+    return [gradients[tensor] for tensor in inputs]
+
+
+def walk(
+    output: Tensor, inputs: Sequence[Tensor] | None, create_graph: bool
+) -> dict[Tensor, Tensor]:
+    """The gradients of output by the inputs it came from (None: by all leaves), as a dict.
+
+    A tensor is always younger than its parents. From the youngest to the oldest is therefore
+    an order in which a tensor's gradient is complete (all its uses have added their part)
+    before it is passed on: no recursion and no further sorting is needed.
+    """
+    if output.data.size != 1:
+        raise TapeError(
+            f"gradients start from a scalar loss, but this tensor has shape {output.shape}: "
+            "take its .mean() or .sum() first"
+        )
+    if not output.requires_grad:
+        raise TapeError(
+            "nothing to differentiate: no tensor with requires_grad=True went into this one "
+            "(or it was computed under no_grad, or detached)"
+        )
+    tape = _history(output)
+    wanted = {tensor for tensor in tape if not tensor.parents} if inputs is None else set(inputs)
+    useful = set(wanted)
+    for tensor in reversed(tape):  # from the oldest: does a wanted tensor lie behind this one?
+        if any(parent in useful for parent in tensor.parents):
+            useful.add(tensor)
+
+    gradients = {output: Tensor(xp.ones_like(output.data))}
+    with _record(create_graph):
+        for position, tensor in enumerate(tape):
+            tape[position] = None  # so that memory is freed as the walk goes
+            dy = (gradients.get if tensor in wanted else gradients.pop)(tensor, None)
+            for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
+                if dy is None or parent not in useful:
+                    continue
+                part = derivative(dy, tensor)
+                if part.shape != parent.shape:
+                    raise TapeError(
+                        f"the derivative of {tensor.operation} has shape {part.shape}, but its "
+                        f"input has shape {parent.shape}: they must be the same"
+                    )
+                before = gradients.get(parent)
+                gradients[parent] = part if before is None else before + part
+            if not create_graph and tensor.operation:
+                tensor.parents, tensor.derivatives = None, ()
+    return {tensor: gradients[tensor] for tensor in wanted if tensor in gradients}
+
+
+def _history(output: Tensor) -> list[Tensor]:
+    """Every tensor that output came from and that gradients flow to, the youngest first."""
+    seen, to_visit = {output}, [output]
+    while to_visit:
+        tensor = to_visit.pop()
+        if tensor.parents is None:
+            raise TapeError(
+                f"the tape behind a result of {tensor.operation} is freed: backward() ran over it "
+                "already. Compute it anew, or call the first backward with create_graph=True"
+            )
+        for parent in tensor.parents:
+            if parent not in seen:
+                seen.add(parent)
+                to_visit.append(parent)
+    return sorted(seen, key=lambda tensor: tensor.age, reverse=True)
