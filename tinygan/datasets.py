@@ -9,7 +9,6 @@ import http.client
 import math
 import os
 import threading
-import time
 import urllib.error
 import urllib.request
 import warnings
@@ -23,12 +22,11 @@ import numpy as np
 from tinygan.backend import UsageError, to_device
 
 PARTS = ("train", "held-out")
-NAMES = ("mnist", "mnist-full", "fashion", "folder:PATH")
 
 _CHUNK = 1 << 20  # bytes read at a time
-_LARGEST_IDX = 1 << 30  # bytes; the largest relative of MNIST (EMNIST by class) has 0.55e9
-_LARGEST_IMAGE = 1 << 25  # pixels; what a small file may make Pillow unpack
-_SLOWEST = 10_000  # bytes per second; a mirror that sends less counts as silent
+_LARGEST_DOWNLOAD = 1 << 26  # bytes
+_LARGEST_IDX = 1 << 30  # elements; EMNIST, the largest relative of MNIST, has 0.6e9
+_LARGEST_IMAGE = 1 << 25  # pixels that a small file may make Pillow unpack
 
 
 class DataError(UsageError):
@@ -43,29 +41,22 @@ class Dataset(NamedTuple):
 
 
 def load(
-    name: str,
-    data_dir: Path | None = None,
-    part: str = "train",
-    *,
-    size: int = 28,
-    channels: int = 1,
+    name: str, data_dir: Path | None = None, part: str = "train", size: int = 28, channels: int = 1
 ) -> Dataset:
     """The data set of that name: "mnist", "mnist-full", "fashion" or "folder:PATH".
 
     data_dir is for mnist-full and fashion; size and channels are for a folder. Raises DataError.
     """
-    kind, colon, path = name.partition(":")
+    kind, _, path = name.partition(":")
     if name == "mnist":
         return mnist(part)
-    if name == "mnist-full":
-        return mnist_full(part, data_dir)
-    if name == "fashion":
-        return fashion(part, data_dir)
-    if kind == "folder" and path:
-        if part != "train":
-            raise DataError(f"{name} has no {part!r} part: a folder is all for training")
-        return folder(path, size, channels)
-    raise DataError(f"unknown data {name!r}: use one of {', '.join(NAMES)}")
+    if name in ORIGINALS:
+        return original(name, part, data_dir)
+    if kind != "folder" or not path:
+        raise DataError(f"unknown data {name!r}: use mnist, {', '.join(ORIGINALS)} or folder:PATH")
+    if part != "train":
+        raise DataError(f"{name} has no {part!r} part: all of a folder is for training")
+    return folder(path, size, channels)
 
 
 def mnist(part: str = "train") -> Dataset:
@@ -74,25 +65,14 @@ def mnist(part: str = "train") -> Dataset:
     They are the first 10,000 of MNIST's training set, shuffled once (data/README.md).
     """
     _check_part(part)
-    rows = slice(0, 9000) if part == "train" else slice(9000, 10000)
+    rows = slice(9000) if part == "train" else slice(9000, 10000)
     with np.load(Path(__file__).parent / "data" / "mnist_10k.npz", allow_pickle=False) as file:
         return Dataset(file["images"][rows, :, :, None], file["labels"][rows])
 
 
-def mnist_full(part: str = "train", data_dir: Path | None = None) -> Dataset:
-    """All of MNIST: 60,000 digits to "train" on, 10,000 "held-out" (LeCun et al. 1998).
-
-    See _original for where the files come from. Raises DataError.
-    """
-    return _original(MNIST_FULL, part, data_dir)
-
-
-def fashion(part: str = "train", data_dir: Path | None = None) -> Dataset:
-    """Fashion-MNIST, ten kinds of clothes: 60,000 and 10,000 images (Xiao et al. 2017).
-
-    See _original for where the files come from. Raises DataError.
-    """
-    return _original(FASHION, part, data_dir)
+def _check_part(part: str) -> None:
+    if part not in PARTS:
+        raise DataError(f"unknown part {part!r}: use {' or '.join(PARTS)}")
 
 
 def batches(
@@ -103,175 +83,140 @@ def batches(
 
     The order in an epoch depends on the seed and the epoch's number alone: a run that resumes
     at batch k sees what it would have seen. What is left over at an epoch's end is dropped.
+    Raises DataError if the data set holds less than one batch.
     """
-    count = len(dataset.images)
-    if not 1 <= batch_size <= count:
-        raise DataError(f"a batch of {batch_size} from {count} images: use 1 to {count}")
+    images, labels = dataset
+    if not 1 <= batch_size <= len(images):
+        raise DataError(f"a batch of {batch_size} from {len(images)} images: use 1 to that many")
     if seed < 0 or first < 0:
         raise DataError(f"seed {seed} and first batch {first} must not be negative")
-    return _endless(dataset, batch_size, seed, first)
+    per_epoch = len(images) // batch_size
+    labels = None if labels is None else labels.astype(np.int64)
 
+    def endless() -> Iterator[tuple[Any, Any | None]]:
+        epoch, number = divmod(first, per_epoch)
+        while True:
+            order = np.random.default_rng((seed, epoch)).permutation(len(images))
+            for start in range(number * batch_size, per_epoch * batch_size, batch_size):
+                rows = order[start : start + batch_size]
+                pixels = images[rows].astype(np.float32)
+                pixels /= 127.5  # not * (1 / 127.5): white must become exactly 1
+                pixels -= 1
+                yield to_device(pixels), None if labels is None else to_device(labels[rows])
+            epoch, number = epoch + 1, 0
 
-def _endless(
-    dataset: Dataset, batch_size: int, seed: int, first: int
-) -> Iterator[tuple[Any, Any | None]]:
-    per_epoch = len(dataset.images) // batch_size
-    epoch, number = divmod(first, per_epoch)
-    while True:
-        order = np.random.default_rng((seed, epoch)).permutation(len(dataset.images))
-        for start in range(number * batch_size, per_epoch * batch_size, batch_size):
-            rows = order[start : start + batch_size]
-            images = dataset.images[rows].astype(np.float32)
-            images /= 127.5  # in place, and not * (1 / 127.5): 255 must become exactly 1
-            images -= 1
-            labels = dataset.labels
-            yield to_device(images), None if labels is None else to_device(
-                labels[rows].astype(np.int64)
-            )
-        epoch, number = epoch + 1, 0
+    return endless()  # what is wrong has been said by now, not at the first batch
 
 
 class Originals(NamedTuple):
-    """A data set published as four gzipped IDX files: where it lies, how to know the files."""
+    """A data set published as four gzipped IDX files: where they lie and how to know them."""
 
-    name: str
     mirrors: tuple[str, ...]  # tried in this order
-    files: dict[str, tuple[int, str]]  # name: size in bytes, SHA-256
+    checksums: dict[str, str]  # SHA-256 of each .gz file
     hint: str  # the way out when no mirror answers
 
 
-_FILES = {  # part: images, labels
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "held-out": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+ORIGINALS = {
+    "mnist-full": Originals(  # LeCun et al. 1998: 60,000 digits to train on, 10,000 held out
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        {
+            "train-images": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "train-labels": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "t10k-images": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "t10k-labels": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
+        "--data mnist needs no download",
+    ),
+    "fashion": Originals(  # Xiao et al. 2017: ten kinds of clothes in the same format
+        (
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ),
+        {
+            "train-images": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "train-labels": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "t10k-images": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "t10k-labels": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        },
+        "on Debian and Ubuntu: apt-get install dataset-fashion-mnist, then "
+        "--data-dir /usr/share/datasets/fashion-mnist",
+    ),
 }
 
-MNIST_FULL = Originals(
-    "mnist-full",
-    (
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    ),
-    {
-        "train-images-idx3-ubyte.gz": (
-            9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-        "train-labels-idx1-ubyte.gz": (
-            28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-        "t10k-images-idx3-ubyte.gz": (
-            1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-        "t10k-labels-idx1-ubyte.gz": (
-            4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-    },
-    "--data mnist needs no download",
-)  # fmt: skip
 
-FASHION = Originals(
-    "fashion",
-    (
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    ),
-    {
-        "train-images-idx3-ubyte.gz": (
-            26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
-        "train-labels-idx1-ubyte.gz": (
-            29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
-        "t10k-images-idx3-ubyte.gz": (
-            4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
-        "t10k-labels-idx1-ubyte.gz": (
-            5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
-    },
-    "on Debian or Ubuntu, apt-get install dataset-fashion-mnist and "
-    "--data-dir /usr/share/datasets/fashion-mnist do without a download",
-)  # fmt: skip
+def original(name: str, part: str = "train", data_dir: Path | None = None) -> Dataset:
+    """One part of a data set in ORIGINALS: images (N, H, W, 1) and labels 0 to 9.
 
-
-def _original(source: Originals, part: str, data_dir: Path | None) -> Dataset:
-    """One part of the published files: images (N, H, W, 1) and labels 0 to 9.
-
-    They are read from data_dir or data_dir/NAME where they are there, gzipped or not, else
-    downloaded into data_dir/NAME (the sets' files have the same names); without data_dir,
-    NAME lies in ~/.cache/tinygan, or in $XDG_CACHE_HOME/tinygan.
+    The files are read from data_dir or data_dir/NAME if they are there, gzipped or not, else
+    downloaded into data_dir/NAME, since those of all sets have the same names. Without data_dir
+    NAME lies in $XDG_CACHE_HOME/tinygan or ~/.cache/tinygan. Raises DataError.
     """
     _check_part(part)
+    source = ORIGINALS[name]
     if data_dir is None:
-        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinygan"
-        folders = [parent / source.name]
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folders = [cache / "tinygan" / name]
     else:
-        folders = [Path(data_dir), Path(data_dir) / source.name]
-    paths = [_find(file, folders) or download(source, file, folders[-1]) for file in _FILES[part]]
+        folders = [Path(data_dir), Path(data_dir) / name]
+    stem = "train" if part == "train" else "t10k"
+    paths = []
+    for file in (f"{stem}-images-idx3-ubyte.gz", f"{stem}-labels-idx1-ubyte.gz"):
+        dotted = file.replace("-idx", ".idx")  # as some copies have it
+        names = (file, file.removesuffix(".gz"), dotted, dotted.removesuffix(".gz"))
+        places = [place / name for place in folders for name in names]
+        found = next(filter(os.path.isfile, places), None)
+        paths.append(found or download(source, file, folders[-1]))
     images, labels = (read_idx(path) for path in paths)
-    if images.ndim != 3 or labels.ndim != 1:
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(
-            f"{paths[0]} holds shape {images.shape} and {paths[1]} shape {labels.shape}: "
-            "expected images (N, H, W) and labels (N,); their names may be swapped"
-        )
-    if len(images) != len(labels):
-        raise DataError(
-            f"{paths[0]} holds {len(images)} images but {paths[1]} {len(labels)} labels: "
-            "use two files that belong together"
+            f"{paths[0]} has shape {images.shape} and {paths[1]} {labels.shape}: "
+            "expected (N, H, W) and (N,), use two files that belong together"
         )
     if labels.max() > 9:
         raise DataError(f"{paths[1]} holds the label {labels.max()}: expected 0 to 9")
     return Dataset(images[..., None], labels)
 
 
-def _check_part(part: str) -> None:
-    if part not in PARTS:
-        raise DataError(f"unknown part {part!r}: use one of {', '.join(PARTS)}")
-
-
-def _find(file: str, folders: list[Path]) -> Path | None:
-    """The first copy of a file.gz under any of the names that are in use for it."""
-    unpacked = file.removesuffix(".gz")
-    dotted = unpacked.replace("-idx", ".idx")  # as some unpackers write it
-    names = (file, unpacked, dotted + ".gz", dotted)
-    candidates = (folder / name for folder in folders for name in names)
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def download(source: Originals, file: str, folder: Path, timeout: float = 20.0) -> Path:
     """Fetch a file from the first mirror that has the right one; return its path in folder.
 
-    timeout: seconds to wait for an answer. Nothing is written before size and SHA-256 are
-    checked, and then under another name first: an interrupted download leaves no trace, and
+    timeout: seconds to wait whenever a mirror is silent. Nothing is written before the SHA-256
+    is checked, and then under another name first: an interrupted download leaves no trace, and
     several processes may fill one folder. Raises DataError with what each mirror answered.
     """
     answers = []
     for mirror in source.mirrors:
         try:
-            content = _fetch(mirror + file, *source.files[file], timeout)
-        except (OSError, http.client.HTTPException) as error:
-            # URLError wraps the reason; its subclass HTTPError says it with the status.
-            reason = error.reason if type(error) is urllib.error.URLError else error
-            answers.append(f"{mirror} ({reason})")
-        else:
+            content = _fetch(mirror + file, source.checksums[file.partition("-idx")[0]], timeout)
             return _write(folder / file, content)
+        except (OSError, http.client.HTTPException) as error:
+            # A URLError wraps its reason; its subclass HTTPError tells it with the status.
+            reason = error.reason if type(error) is urllib.error.URLError else error
+            answers.append(f"{mirror} answered: {reason}")
     raise DataError(
-        f"no mirror has {file} of {source.name}: {', '.join(answers)}; "
-        f"put the file, gzipped or not, into {folder} or name its folder with --data-dir "
-        f"({source.hint})"
+        f"{file} cannot be downloaded ({'; '.join(answers)}): put it and the other IDX files, "
+        f"gzipped or not, into {folder}, or name their folder with --data-dir ({source.hint})"
     )
 
 
-def _fetch(url: str, size: int, checksum: str, timeout: float) -> bytearray:
+def _fetch(url: str, checksum: str, timeout: float) -> bytearray:
     """What an address sends, if it is the right file. Raises OSError or HTTPException."""
     from tqdm import tqdm
 
     request = urllib.request.Request(url, headers={"User-Agent": "tinygan"})
-    deadline = time.monotonic() + timeout + size / _SLOWEST
-    bar = tqdm(total=size, unit="B", unit_scale=True, desc=url.rpartition("/")[2], disable=None)
-    content = bytearray()
-    with bar, urllib.request.urlopen(request, timeout=timeout) as response:
-        while len(content) <= size and (chunk := response.read1(_CHUNK)):
-            content += chunk
-            bar.update(len(chunk))
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"sent only {len(content):,} of {size:,} bytes in time")
-    if len(content) != size:
-        more = "or more " if len(content) > size else ""
-        raise OSError(f"sent {len(content):,} {more}bytes instead of {size:,}")
+    content, name = bytearray(), url.rpartition("/")[2]
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        size = response.length  # None where the mirror does not tell
+        with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as progress:
+            while len(content) <= _LARGEST_DOWNLOAD and (chunk := response.read1(_CHUNK)):
+                content += chunk
+                progress.update(len(chunk))
     if hashlib.sha256(content).hexdigest() != checksum:
-        raise OSError("sent another file: its SHA-256 differs")
+        promised = "" if size is None else f" of {size:,}"
+        raise OSError(f"{len(content):,}{promised} bytes, whose SHA-256 is not the original's")
     return content
 
 
@@ -281,10 +226,7 @@ def _write(path: Path, content: bytearray) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            partial.write_bytes(content)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -300,43 +242,35 @@ def read_idx(path: Path) -> np.ndarray:
     first, then the elements (LeCun et al., the MNIST database). No more is unpacked than the
     dimensions call for. Raises DataError for everything else.
     """
-    elements = bytearray()
+    elements, shape = bytearray(), None
     try:
         with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with (gzip.open if packed else open)(path, "rb") as file:
+            unpack = gzip.open if file.read(2) == b"\x1f\x8b" else open
+        with unpack(path, "rb") as file:
             magic = file.read(4)
             if magic not in (b"\0\0\x08\x01", b"\0\0\x08\x03"):
-                found = magic.hex(" ") or "nothing"
                 raise DataError(
-                    f"{path} starts with {found}: expected an IDX file of bytes, "
+                    f"{path} starts with {magic.hex(' ') or 'nothing'}: expected an IDX file, "
                     "00 00 08 01 for labels or 00 00 08 03 for images"
                 )
-            header = file.read(4 * magic[3])
-            if len(header) < 4 * magic[3]:
-                raise DataError(f"{path} ends inside its header: replace it by a whole copy")
-            shape = np.frombuffer(header, ">u4").tolist()
-            expected = math.prod(shape)
-            if not 1 <= expected <= _LARGEST_IDX:
-                raise DataError(
-                    f"{path} claims the shape {tuple(shape)}: "
-                    f"expected 1 to {_LARGEST_IDX:,} elements; replace it by a good copy"
-                )
-            # By chunks, since the header may promise more than there is; one byte further
-            # than promised, which also makes gzip check its own sum.
-            while chunk := file.read(min(_CHUNK, expected + 1 - len(elements))):
+            sizes = file.read(4 * magic[3])
+            if len(sizes) < 4 * magic[3]:
+                raise EOFError("it ends inside its header")
+            shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+            count = math.prod(shape)
+            if not 1 <= count <= _LARGEST_IDX:
+                raise DataError(f"{path} claims {shape}: expected 1 to {_LARGEST_IDX:,} elements")
+            # In chunks, since the header may promise more than there is; up to one byte beyond
+            # the promise, which finds trailing bytes and makes gzip check its own sum.
+            while chunk := file.read(min(_CHUNK, count + 1 - len(elements))):
                 elements += chunk
+            if len(elements) != count:
+                raise EOFError(f"it has {'fewer' if len(elements) < count else 'more'}")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read ({error or type(error).__name__}), "
-            f"after {len(elements):,} elements: replace it by a good copy"
+            f"{path} cannot be read: expected {shape or 'a header'}, found "
+            f"{len(elements):,} elements ({error}); replace it by a good copy"
         ) from error
-    if len(elements) != expected:
-        found = f"{len(elements):,}" if len(elements) < expected else "more"
-        raise DataError(
-            f"{path} holds {found} elements where its header promises {expected:,}, "
-            f"shape {tuple(shape)}: replace it by a good copy"
-        )
     return np.frombuffer(elements, np.uint8).reshape(shape)
 
 
@@ -352,28 +286,24 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
 
     if size < 1 or channels not in (1, 3):
         raise DataError(f"size {size}, channels {channels}: expected size >= 1, channels 1 or 3")
-    if not Path(path).is_dir():
-        raise DataError(f"{path} is not a folder: name one that holds JPEG or PNG images")
     suffixes = (".jpg", ".jpeg", ".png")
-    paths = sorted(file for file in Path(path).rglob("*") if file.suffix.lower() in suffixes)
-    images = np.empty((len(paths), size, size, channels), np.uint8)
-    count, broken = 0, []
+    files = (file for file in Path(path).rglob("*") if file.suffix.lower() in suffixes)
+    paths = sorted(file for file in files if os.path.isfile(file))
+    if not paths:
+        raise DataError(f"{path} is no folder with images: expected {', '.join(suffixes)} in it")
+    images, broken = [], []
     for file in tqdm(paths, desc="images", leave=False, disable=None):
         try:
-            images[count] = _read_image(file, size, channels)
-            count += 1
+            images.append(_read_image(file, size, channels))
         except Exception as error:  # damaged files make Pillow raise nearly anything
             broken.append(f"{file} ({error or type(error).__name__})")
     if broken:
-        more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
-        listed = ", ".join(broken[:10]) + more
-        message = f"{len(broken)} of {len(paths)} images cannot be read: {listed}"
-        if not count:
-            raise DataError(message + "; name a folder with good ones")
-        warnings.warn(message + "; the others are used", stacklevel=2)
-    if not paths:
-        raise DataError(f"{path} holds no image: expected files {', '.join(suffixes)} in it")
-    return Dataset(images[:count], None)
+        named = ", ".join(broken[:10]) + (", ..." if len(broken) > 10 else "")
+        message = f"{len(broken)} of {len(paths)} images cannot be read: {named}"
+        if not images:
+            raise DataError(f"{message}; use JPEG or PNG files that a viewer can open")
+        warnings.warn(f"{message}; the others are used", stacklevel=2)
+    return Dataset(np.stack(images), None)
 
 
 def _read_image(path: Path, size: int, channels: int) -> np.ndarray:
@@ -390,5 +320,5 @@ def _read_image(path: Path, size: int, channels: int) -> np.ndarray:
         image = ImageOps.exif_transpose(image).convert("RGBA")
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
         white = Image.new("RGBA", image.size, "white")
-        pixels = np.asarray(Image.alpha_composite(white, image).convert(mode))
-    return pixels.reshape(size, size, channels)
+        image = Image.alpha_composite(white, image).convert(mode)
+    return np.asarray(image).reshape(size, size, channels)

@@ -392,6 +392,29 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return record(y, (x,), lambda dy, y: dy - exp(y) * sum(dy, axis, keepdims=True))
 
 
+# ---------------------------------------------------------------- normalisation
+
+
+def standardize(x: Tensor, epsilon: float = 1e-5) -> tuple[Tensor, Any, Any]:
+    """y = (x - mean) / sqrt(variance + epsilon), column by column: (M, C) -> (M, C).
+
+    With r = 1 / sqrt(variance + epsilon):  dx = r (dy - mean(dy) - y mean(dy y)), where the
+    two means are how x also moves the mean and the variance. Returns y, and the arrays mean
+    and variance, (C,), of the batch.
+    """
+    mean_of_x = x.data.mean(axis=0)
+    y = x.data - mean_of_x
+    variance = xp.einsum("mc,mc->c", y, y) * (1 / len(y))
+    y *= 1 / xp.sqrt(variance + epsilon)
+
+    def derivative(dy: Tensor, y: Tensor) -> Tensor:
+        centered = x - mean(x, axis=0)
+        r = (mean(centered * centered, axis=0) + epsilon) ** -0.5
+        return r * (dy - mean(dy, axis=0) - y * mean(dy * y, axis=0))
+
+    return record(y, (x,), derivative), mean_of_x, variance
+
+
 # ---------------------------------------------------------------- Tensor's operators
 
 Tensor.__add__ = Tensor.__radd__ = add

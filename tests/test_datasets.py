@@ -1,0 +1,399 @@
+"""Shipped digits, batches, IDX files and image folders, whole and damaged."""
+
+import gzip
+import tracemalloc
+from itertools import islice
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinygan import datasets
+from tinygan.backend import UsageError
+from tinygan.datasets import DataError, Dataset, batches, folder, load, mnist, read_idx
+
+
+def idx(array):
+    """The bytes of an IDX file."""
+    sizes = np.array(array.shape, ">u4").tobytes()
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+def numbered(count):
+    """Images that can be told apart: image i is filled with the byte i, its label is i."""
+    numbers = np.arange(count, dtype=np.uint8)
+    return Dataset(np.broadcast_to(numbers[:, None, None, None], (count, 2, 3, 1)), numbers)
+
+
+def numbers_seen(iterator, count):
+    return [labels.tolist() for _, labels in islice(iterator, count)]
+
+
+# The digits that ship with the package.
+
+
+@pytest.mark.parametrize("part, count", [("train", 9000), ("held-out", 1000)])
+def test_shipped_digits_have_their_counts_types_and_all_classes(part, count):
+    images, labels = mnist(part)
+    assert images.shape == (count, 28, 28, 1) and images.dtype == np.uint8
+    assert labels.shape == (count,) and labels.dtype == np.uint8
+    share = np.bincount(labels, minlength=10) / count
+    assert len(share) == 10 and share.min() > 0.085 and share.max() < 0.13
+
+
+def test_shipped_digits_look_like_digits():
+    images, labels = mnist()
+    assert images.min() == 0 and images.max() == 255
+    assert not images[:, 0].any(), "MNIST leaves the outermost row blank"
+    means = np.stack([images[labels == digit].mean(0) for digit in range(10)]).reshape(10, -1)
+    held_out, truth = mnist("held-out")
+    distance = ((held_out.reshape(-1, 1, 784) - means) ** 2).sum(2)
+    assert (distance.argmin(1) == truth).mean() > 0.75, "the nearest mean finds most digits"
+
+
+def test_the_parts_of_the_shipped_digits_share_no_image():
+    train, held_out = ({image.tobytes() for image in mnist(part).images} for part in datasets.PARTS)
+    assert not train & held_out
+
+
+def test_load_finds_the_shipped_digits_by_name():
+    assert np.array_equal(load("mnist", part="held-out").images, mnist("held-out").images)
+
+
+@pytest.mark.parametrize("name", ["cifar", "", "folder", "folder:", "MNIST", "mnist:x"])
+def test_an_unknown_name_lists_the_choices(name):
+    with pytest.raises(DataError, match="use mnist, mnist-full, fashion or folder:PATH"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-full", "fashion", "folder:."])
+def test_an_unknown_part_is_refused(name):
+    with pytest.raises(DataError, match="'test'"):
+        load(name, part="test")
+
+
+def test_a_data_error_is_one_that_the_user_can_mend():
+    assert issubclass(DataError, UsageError)
+
+
+# Batches.
+
+
+def test_a_batch_is_float32_between_minus_one_and_one():
+    images = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)
+    pixels, labels = next(batches(Dataset(images, np.arange(3, dtype=np.uint8)), 3))
+    assert pixels.dtype == np.float32 and pixels.shape == (3, 1, 1, 1)
+    assert labels.dtype == np.int64
+    assert pixels.ravel()[np.argsort(labels)].tolist() == [-1, np.float32(0.4) - 1, 1]
+
+
+def test_images_and_labels_stay_together():
+    for pixels, labels in islice(batches(numbered(20), 5), 8):
+        assert np.allclose(pixels[:, 0, 0, 0], labels / 127.5 - 1)
+
+
+def test_an_epoch_shows_each_image_once_and_drops_what_is_left_over():
+    seen = np.ravel(numbers_seen(batches(numbered(10), 3), 3))
+    assert len(set(seen)) == 9
+    assert len(set(np.ravel(numbers_seen(batches(numbered(10), 5), 2)))) == 10
+
+
+def test_epochs_have_different_orders_and_so_have_seeds():
+    epochs = [numbers_seen(batches(numbered(100), 100, seed=1, first=k), 1) for k in range(3)]
+    epochs += [numbers_seen(batches(numbered(100), 100, seed=2), 1)]
+    assert len({str(order) for order in epochs}) == 4
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4, 7, 30])
+def test_a_resumed_run_sees_the_batches_it_would_have_seen(first):
+    whole = numbers_seen(batches(numbered(10), 3, seed=7), 35)
+    assert numbers_seen(batches(numbered(10), 3, seed=7, first=first), 5) == whole[first : first + 5]
+
+
+def test_without_labels_a_batch_has_none():
+    pixels, labels = next(batches(numbered(4)._replace(labels=None), 2))
+    assert pixels.shape == (2, 2, 3, 1) and labels is None
+
+
+def test_taking_batches_leaves_the_data_as_it_was():
+    data = mnist("held-out")
+    before = data.images.copy()
+    for pixels, _ in islice(batches(data, 100), 10):
+        pixels *= 0
+    assert np.array_equal(data.images, before)
+
+
+@pytest.mark.parametrize("size", [0, -1, 11])
+def test_a_batch_that_does_not_fit_is_refused_at_once(size):
+    with pytest.raises(DataError, match=f"a batch of {size} from 10 images"):
+        batches(numbered(10), size)
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"first": -1}])
+def test_negative_numbers_are_refused(wrong):
+    with pytest.raises(DataError, match="must not be negative"):
+        batches(numbered(10), 2, **wrong)
+
+
+# IDX files.
+
+PICTURES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("array", [PICTURES, np.array([3, 9], np.uint8)])
+def test_an_idx_file_is_read_back_packed_or_not(tmp_path, pack, array):
+    path = tmp_path / "file"
+    path.write_bytes(pack(idx(array)))
+    assert np.array_equal(read_idx(path), array)
+    assert read_idx(path).dtype == np.uint8
+
+
+GOOD = idx(PICTURES)
+HUGE = b"\0\0\x08\x03" + b"\xff" * 12
+MALFORMED = {
+    "empty": (b"", "starts with nothing"),
+    "text": (b"<html>", "starts with 3c 68 74 6d: expected an IDX file"),
+    "floats": (b"\0\0\x0d\x01" + GOOD[4:], "starts with 00 00 0d 01"),
+    "two dimensions": (b"\0\0\x08\x02" + GOOD[4:], "starts with 00 00 08 02"),
+    "little-endian": (GOOD[3::-1] + GOOD[4:], "starts with 03 08 00 00"),
+    "cut magic number": (GOOD[:3], "starts with 00 00 08"),
+    "cut header": (GOOD[:15], "expected a header, found 0 elements"),
+    "no elements": (GOOD[:16], r"expected \(2, 3, 4\), found 0 elements"),
+    "one element short": (GOOD[:-1], r"expected \(2, 3, 4\), found 23 elements"),
+    "trailing byte": (GOOD + b"\0", r"expected \(2, 3, 4\), found 25 elements"),
+    "no image": (idx(PICTURES[:0]), r"claims \(0, 3, 4\)"),
+    "no width": (idx(PICTURES[:, :, :0]), r"claims \(2, 3, 0\)"),
+    "2^96 elements": (HUGE, r"claims \(4294967295, 4294967295, 4294967295\)"),
+}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_idx_file_is_named_with_what_was_found(tmp_path, kind, pack):
+    content, message = MALFORMED[kind]
+    path = tmp_path / "digits"
+    path.write_bytes(pack(content))
+    with pytest.raises(DataError, match=message) as caught:
+        read_idx(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_gzip_stream_that_ends_early_is_an_error_wherever_it_is_cut(tmp_path):
+    content = gzip.compress(GOOD)
+    path = tmp_path / "digits.gz"
+    for length in range(2, len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match="digits.gz cannot be read"):
+            read_idx(path)
+
+
+def test_gzip_with_a_wrong_sum_or_damaged_codes_is_an_error(tmp_path):
+    path = tmp_path / "digits.gz"
+    for position in (-8, -4, 10, 14):  # its sum, its length, its codes
+        content = bytearray(gzip.compress(GOOD))
+        content[position] ^= 0xFF
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="cannot be read"):
+            read_idx(path)
+
+
+def peak_memory(path):
+    tracemalloc.start()
+    with pytest.raises(DataError):
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_is_bounded_by_what_is_there_not_by_what_is_promised(tmp_path):
+    path = tmp_path / "digits"
+    path.write_bytes(idx(np.zeros((1, 1, 1), np.uint8))[:4] + b"\0\0\x04\0" * 3)  # 2^30 elements
+    assert peak_memory(path) < 8e6
+    path.write_bytes(gzip.compress(GOOD + bytes(100_000_000), 1))  # 24 elements promised
+    assert peak_memory(path) < 8e6
+
+
+def test_a_folder_or_a_missing_file_in_place_of_an_idx_file_is_an_error(tmp_path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_idx(path)
+
+
+# The four original files in a folder of one's own.
+
+
+def write_originals(place, images, labels, image_name="train-images-idx3-ubyte.gz"):
+    place.mkdir(exist_ok=True)
+    content = idx(images)
+    packed = gzip.compress(content) if image_name.endswith(".gz") else content
+    (place / image_name).write_bytes(packed)
+    (place / "train-labels-idx1-ubyte").write_bytes(idx(np.array(labels, np.uint8)))
+
+
+@pytest.mark.parametrize("ending", ["-idx3-ubyte.gz", "-idx3-ubyte", ".idx3-ubyte.gz", ".idx3-ubyte"])
+@pytest.mark.parametrize("name", ["mnist-full", "fashion"])
+def test_original_files_are_read_from_data_dir_under_their_usual_names(tmp_path, name, ending):
+    write_originals(tmp_path, PICTURES, [4, 9], "train-images" + ending)
+    images, labels = load(name, tmp_path)
+    assert np.array_equal(images, PICTURES[..., None]) and labels.tolist() == [4, 9]
+
+
+def test_original_files_are_also_found_in_the_subfolder_of_their_set(tmp_path):
+    write_originals(tmp_path / "fashion", PICTURES, [1, 2])
+    assert load("fashion", tmp_path).labels.tolist() == [1, 2]
+
+
+def test_original_files_are_found_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "tinygan").mkdir()
+    write_originals(tmp_path / "tinygan" / "mnist-full", PICTURES, [1, 2])
+    assert load("mnist-full").labels.tolist() == [1, 2]
+
+
+def test_as_many_labels_as_images(tmp_path):
+    write_originals(tmp_path, PICTURES, [1, 2, 3])
+    with pytest.raises(DataError, match=r"\(2, 3, 4\).*\(3,\).*belong together"):
+        load("mnist-full", tmp_path)
+
+
+def test_labels_in_place_of_images(tmp_path):
+    write_originals(tmp_path, np.array([1, 2], np.uint8), [1, 2])
+    with pytest.raises(DataError, match="belong together"):
+        load("mnist-full", tmp_path)
+
+
+def test_a_label_above_nine_is_an_error(tmp_path):
+    write_originals(tmp_path, PICTURES, [1, 10])
+    with pytest.raises(DataError, match="labels-idx1-ubyte holds the label 10: expected 0 to 9"):
+        load("fashion", tmp_path)
+
+
+# Image folders.
+
+
+def picture(width, height, mode="RGB"):
+    """Left half dark, right half bright, a red stripe on the far left."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, width // 2 :] = 200
+    pixels[:, 0] = (255, 0, 0)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def test_a_folder_gives_its_images_sorted_by_path_from_all_subfolders(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name, grey in (("c.png", 30), ("b/z.JPG", 20), ("a.jpeg", 10)):
+        Image.new("L", (8, 8), grey).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    images, labels = load(f"folder:{tmp_path}", size=4)
+    assert images.shape == (3, 4, 4, 1) and images.dtype == np.uint8 and labels is None
+    assert images[:, 0, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_the_central_square_is_kept(tmp_path):
+    stripes = np.repeat(np.array([0, 100, 255], np.uint8), 8)  # three squares side by side
+    Image.fromarray(np.tile(stripes, (8, 1))).save(tmp_path / "wide.png")
+    assert (folder(tmp_path, 8).images == 100).all()
+
+
+def test_colours_are_kept_where_three_channels_are_asked_for(tmp_path):
+    Image.new("RGB", (5, 7), (10, 20, 30)).save(tmp_path / "a.png")
+    assert folder(tmp_path, 3, channels=3).images[0, 1, 1].tolist() == [10, 20, 30]
+    assert folder(tmp_path, 3).images.shape == (1, 3, 3, 1)
+
+
+def test_an_image_of_the_right_size_is_kept_as_it_is(tmp_path):
+    image = mnist().images[0, :, :, 0]
+    Image.fromarray(image).save(tmp_path / "digit.png")
+    assert np.array_equal(folder(tmp_path).images[0, :, :, 0], image)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_every_kind_of_png_gives_the_same_picture(tmp_path, mode):
+    picture(16, 16, mode).save(tmp_path / "a.png")
+    image = folder(tmp_path, 16).images[0, :, :, 0].astype(int)
+    assert (image[:, 2:8] < 10).all() and (image[:, 9:] > 150).all()
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    values = np.array([[0, 257, 128 * 257, 65535]] * 4, np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    assert folder(tmp_path, 4).images[0, 0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_a_print_colour_jpeg_is_read(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.jpg")
+    assert (folder(tmp_path, 4, channels=3).images > 250).all()
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([9, 9, 9] * 256)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert (folder(tmp_path, 4).images == 255).all()
+
+
+def test_the_first_picture_of_an_animation_counts(tmp_path):
+    first, second = Image.new("L", (4, 4), 50), Image.new("L", (4, 4), 150)
+    first.save(tmp_path / "moving.png", save_all=True, append_images=[second])
+    assert (folder(tmp_path, 4).images == 50).all()
+
+
+def test_a_photo_that_was_taken_sideways_is_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: what is left in the file belongs on top
+    picture(16, 16).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    image = folder(tmp_path, 16).images[0, :, :, 0]
+    assert image[:6].mean() < 60 and image[10:].mean() > 150
+
+
+@pytest.mark.parametrize("kind", ["cut", "text", "empty", "gif"])
+def test_a_broken_image_is_named_counted_and_left_out(tmp_path, kind):
+    picture(64, 64).save(tmp_path / "good.png")
+    content = (tmp_path / "good.png").read_bytes()
+    damaged = {"cut": content[:60], "text": b"hello", "empty": b""}
+    if kind == "gif":
+        picture(8, 8).save(tmp_path / "moved.gif")
+        damaged["gif"] = (tmp_path / "moved.gif").read_bytes()
+    (tmp_path / "bad.png").write_bytes(damaged[kind])
+    with pytest.warns(UserWarning, match=r"1 of 2 images cannot be read: .*bad\.png \("):
+        assert len(folder(tmp_path).images) == 1
+
+
+def test_a_png_that_claims_a_billion_pixels_is_not_unpacked(tmp_path):
+    picture(4, 4).save(tmp_path / "good.png")
+    Image.new("1", (8000, 8000)).save(tmp_path / "vast.png")
+    with pytest.warns(UserWarning, match=r"vast\.png \(more than"):
+        assert len(folder(tmp_path).images) == 1
+
+
+def test_many_broken_images_make_one_short_warning(tmp_path):
+    picture(4, 4).save(tmp_path / "z.png")
+    for number in range(30):
+        (tmp_path / f"{number:02}.png").write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"30 of 31 .*09\.png.*, \.\.\.") as caught:
+        folder(tmp_path)
+    assert len(caught) == 1 and "10.png" not in str(caught[0].message)
+
+
+def test_a_folder_where_every_image_is_broken_is_an_error(tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"1 of 1 images cannot be read: .*bad\.jpg"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "file"])
+def test_a_folder_without_images_is_an_error(tmp_path, kind):
+    path = tmp_path if kind == "empty" else tmp_path / kind
+    if kind == "file":
+        path.write_bytes(b"x")
+    with pytest.raises(DataError, match=r"is no folder with images: expected \.jpg"):
+        load(f"folder:{path}")
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"channels": 2}])
+def test_a_size_or_channel_count_that_makes_no_image_is_refused(tmp_path, wrong):
+    with pytest.raises(DataError, match="expected size >= 1, channels 1 or 3"):
+        folder(tmp_path, **wrong)

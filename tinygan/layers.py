@@ -1,0 +1,365 @@
+"""Layers: functions with weights, and the weights they start from.
+
+Letters: N batch, H x W image, C channels, K kernel. Images are (N, H, W, C).
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+
+from . import convolution, functions
+from .backend import generator, random_normal, to_device, to_host, xp
+from .functions import ShapeError
+from .tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that an optimizer moves."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any):
+        super().__init__(data, requires_grad=True)
+
+
+class Module:
+    """A function with weights. Subclasses set Parameters and Modules as attributes, and forward.
+
+    Parameters keep the order in which they were defined. Tensors that are not Parameters (the
+    running statistics of BatchNorm) belong to the state, but no optimizer moves them.
+    """
+
+    training = True
+
+    def forward(self, *inputs: Any) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        return self.forward(*inputs)
+
+    def named_modules(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
+        """This module and those within, by path: ("", self), ("layers.0", ...), ..."""
+        yield path, self
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield from value.named_modules(f"{path}.{name}".lstrip("."))
+            elif isinstance(value, list | tuple):
+                for position, item in enumerate(value):
+                    if isinstance(item, Module):
+                        yield from item.named_modules(f"{path}.{name}.{position}".lstrip("."))
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """The state: every Tensor by its path, such as "layers.0.weight"."""
+        return {
+            f"{path}.{name}".lstrip("."): value
+            for path, module in self.named_modules()
+            for name, value in vars(module).items()
+            if isinstance(value, Tensor)
+        }
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """Every Parameter by its path, in the order of definition."""
+        tensors = self.named_tensors()
+        return {name: value for name, value in tensors.items() if isinstance(value, Parameter)}
+
+    def parameters(self) -> list[Parameter]:
+        return list(self.named_parameters().values())
+
+    def zero_grad(self) -> None:
+        """Forget the gradients, which backward() adds up."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside this block the parameters are constants: gradients flow through, not to them.
+
+        For G's step: its loss passes through D, whose gradients would be computed for nothing.
+        """
+        parameters = self.parameters()
+        for parameter in parameters:
+            parameter.requires_grad = False
+        try:
+            yield
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad = True
+
+    def train(self, training: bool = True) -> "Module":
+        """Behave as in training: Dropout drops, BatchNorm uses the batch's own statistics."""
+        for _, module in self.named_modules():
+            module.training = training
+        return self
+
+    def eval(self) -> "Module":
+        """Behave as after training: Dropout rests, BatchNorm uses its running statistics."""
+        return self.train(False)
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """Copies of all parameters and running statistics, in main memory, by name."""
+        return {name: to_host(tensor.data).copy() for name, tensor in self.named_tensors().items()}
+
+    def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
+        """Take over what state() gave.
+
+        Raises ValueError, and changes nothing, where a name, a shape or a dtype differs.
+        """
+        require_same_arrays(self.state(), arrays, type(self).__name__)
+        for name, tensor in self.named_tensors().items():
+            tensor.data[...] = to_device(arrays[name])
+
+
+def require_same_arrays(
+    expected: Mapping[str, numpy.ndarray], given: Mapping[str, numpy.ndarray], owner: str
+) -> None:
+    """Raise a ValueError that names the first array that is missing, left over or different."""
+    for name, array in expected.items():
+        if name not in given:
+            raise ValueError(f"{owner} needs an array {name!r}, which is missing")
+        found = given[name]
+        if found.shape != array.shape or found.dtype != array.dtype:
+            raise ValueError(
+                f"{owner}: {name!r} is {found.dtype} of shape {found.shape}, "
+                f"but {array.dtype} of shape {array.shape} was expected"
+            )
+    for name in given:
+        if name not in expected:
+            raise ValueError(f"{owner} has no array {name!r}, which was given")
+
+
+class Sequential(Module):
+    """One layer after the other."""
+
+    def __init__(self, *layers: Module):
+        self.layers = list(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+# ---------------------------------------------------------------- layers with weights
+
+
+class Dense(Module):
+    """y = x W + b: (N, inputs) -> (N, outputs), W (inputs, outputs).
+
+    W starts from N(0, scale^2), by default with scale = sqrt(2 / inputs), which keeps the size
+    of activations the same through ReLUs (He et al. 2015, eq. 10); b starts at 0.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, scale: float | None = None):
+        scale = math.sqrt(2 / inputs) if scale is None else scale
+        self.weight = Parameter(random_normal(inputs, outputs, scale=scale))
+        self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functions.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class Conv2d(Module):
+    """convolution.conv2d and a bias: (N, H, W, inputs) -> (N, OH, OW, outputs).
+
+    The weight (K, K, inputs, outputs) starts from N(0, scale^2), scale = 0.02 by default
+    (Radford et al. 2015, section 4), the bias at 0.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        scale: float = 0.02,
+    ):
+        self.stride, self.padding = stride, padding
+        self.weight = Parameter(random_normal(kernel, kernel, inputs, outputs, scale=scale))
+        self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = convolution.conv2d(x, self.weight, self.stride, self.padding)
+        return y if self.bias is None else y + self.bias
+
+
+class ConvTranspose2d(Module):
+    """convolution.conv_transpose2d and a bias: (N, OH, OW, inputs) -> (N, H, W, outputs).
+
+    H = stride (OH - 1) + kernel - 2 padding: kernel 4, stride 2, padding 1 doubles a size.
+    The weight (K, K, outputs, inputs) starts from N(0, scale^2), scale = 0.02 by default
+    (Radford et al. 2015, section 4), the bias at 0.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        scale: float = 0.02,
+    ):
+        self.stride, self.padding = stride, padding
+        self.weight = Parameter(random_normal(kernel, kernel, outputs, inputs, scale=scale))
+        self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = convolution.conv_transpose2d(x, self.weight, self.stride, self.padding)
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(Module):
+    """Row i of a table for each integer i: (N,) -> (N, features); the table starts from N(0, 1)."""
+
+    def __init__(self, count: int, features: int):
+        self.weight = Parameter(random_normal(count, features))
+
+    def forward(self, indices: Any) -> Tensor:
+        return functions.take(self.weight, indices)
+
+
+# ---------------------------------------------------------------- normalisation
+
+
+class BatchNorm(Module):
+    """y = scale (x - mean) / sqrt(variance + epsilon) + shift, for each feature by itself.
+
+    Ioffe and Szegedy 2015, algorithm 1. The features are the last axis: (N, features) and
+    (N, H, W, features) alike. In training, mean and variance are those of the batch, over
+    all other axes; the running ones, which eval() uses, follow with
+    running <- running + momentum (batch - running).
+    """
+
+    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
+        self.momentum, self.epsilon = momentum, epsilon
+        self.scale = Parameter(xp.ones(features, dtype=xp.float32))
+        self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
+        self.running_mean = Tensor(xp.zeros(features, dtype=xp.float32))
+        self.running_variance = Tensor(xp.ones(features, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != self.scale.shape:
+            raise ShapeError(
+                f"BatchNorm({len(self.scale)}): the last axis of {x.shape} must be that long"
+            )
+        if not self.training:
+            factor = self.scale / functions.sqrt(self.running_variance + self.epsilon)
+            return x * factor + (self.shift - self.running_mean * factor)
+        rows = functions.reshape(x, (-1, x.shape[-1]))
+        if len(rows) < 2:
+            raise ShapeError(f"BatchNorm: {x.shape} is one row, whose variance is 0: use eval()")
+        normal, mean, variance = functions.standardize(rows, self.epsilon)
+        self.running_mean.data += self.momentum * (mean - self.running_mean.data)
+        self.running_variance.data += self.momentum * (variance - self.running_variance.data)
+        return functions.reshape(normal * self.scale + self.shift, x.shape)
+
+
+class LayerNorm(Module):
+    """y = scale (x - mean) / sqrt(variance + epsilon) + shift, for each example by itself.
+
+    Ba et al. 2016, eq. 3. Mean and variance are over all axes but the first; scale and shift
+    belong to the features, the last axis. No example sees another: fit for WGAN-GP's critic.
+    """
+
+    def __init__(self, features: int, *, epsilon: float = 1e-5):
+        self.epsilon = epsilon
+        self.scale = Parameter(xp.ones(features, dtype=xp.float32))
+        self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = tuple(range(1, x.ndim))
+        centered = x - x.mean(axes, keepdims=True)
+        variance = (centered * centered).mean(axes, keepdims=True)
+        normal = centered / functions.sqrt(variance + self.epsilon)
+        return normal * self.scale + self.shift
+
+
+# ---------------------------------------------------------------- layers without weights
+
+
+class Dropout(Module):
+    """In training, each number is 0 with probability rate, else divided by 1 - rate.
+
+    Srivastava et al. 2014. The mean stays the same, so that eval() has nothing to correct.
+    """
+
+    def __init__(self, rate: float = 0.5):
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout: the rate is from 0 to below 1, not {rate}")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = generator.random(x.shape, dtype=numpy.float32) >= self.rate
+        return x * to_device(kept.astype(x.dtype) * (1 / (1 - self.rate)))
+
+
+class Flatten(Module):
+    """(N, ...) -> (N, the product of the rest)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functions.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+class Reshape(Module):
+    """(N, ...) -> (N, *shape)."""
+
+    def __init__(self, *shape: int):
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functions.reshape(x, (x.shape[0], *self.shape))
+
+
+class Upsample(Module):
+    """Each pixel becomes factor x factor equal ones: (N, H, W, C) -> (N, fH, fW, C)."""
+
+    def __init__(self, factor: int = 2):
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        (n, height, width, channels), f = x.shape, self.factor
+        pixels = functions.reshape(x, (n, height, 1, width, 1, channels))
+        repeated = functions.broadcast_to(pixels, (n, height, f, width, f, channels))
+        return functions.reshape(repeated, (n, height * f, width * f, channels))
+
+
+class ReLU(Module):
+    """y = max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functions.relu(x)
+
+
+class LeakyReLU(Module):
+    """y = max(x, slope x)."""
+
+    def __init__(self, slope: float = 0.2):
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functions.leaky_relu(x, self.slope)
+
+
+class Tanh(Module):
+    """y = tanh(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functions.tanh(x)
+
+
+class Sigmoid(Module):
+    """y = 1 / (1 + e^-x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functions.sigmoid(x)

@@ -1,0 +1,119 @@
+"""The games that generator G and discriminator D play, and the penalties on D.
+
+x are real images, G(z) generated ones. D answers with logits: l is any real number, and
+sigmoid(l) = 1 / (1 + e^-l) the probability that the image is real. Every loss takes logits
+(N, 1), is averaged over the batch, and is to be minimised. Since
+-log sigmoid(l) = softplus(-l) and -log(1 - sigmoid(l)) = softplus(l), no logarithm of a
+probability that rounds to zero is ever taken.
+"""
+
+from collections.abc import Callable
+
+from . import functions
+from .backend import random_uniform, xp
+from .functions import relu, softplus
+from .tensor import Tensor, grad
+
+
+class Minimax:
+    """min over G, max over D of  E log D(x) + E log(1 - D(G(z))).  Goodfellow et al. 2014, eq. 1.
+
+    D minimises -E log D(x) - E log(1 - D(G(z))); at its best against a perfect G it answers
+    1/2 everywhere and its loss is 2 log 2 = 1.386. G minimises E log(1 - D(G(z))), whose
+    gradient vanishes while D is sure of itself: the loss saturates.
+    """
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        return -softplus(fake_logits).mean()
+
+
+class NonSaturating(Minimax):
+    """D as in Minimax; G minimises -E log D(G(z)).  Goodfellow et al. 2014, end of section 3.
+
+    The same fixed point, but the gradient is strong where G is bad: sigmoid(l) - 1 in place of
+    -sigmoid(l), near -1 in place of 0 when D rejects a sample.
+    """
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        return softplus(-fake_logits).mean()
+
+
+class LeastSquares:
+    """D minimises E (l(x) - 1)^2 / 2 + E l(G(z))^2 / 2, G minimises E (l(G(z)) - 1)^2 / 2.
+
+    Mao et al. 2017, eq. 9: labels 0 and 1, and no sigmoid.
+    """
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return ((real_logits - 1.0) ** 2).mean() * 0.5 + (fake_logits**2).mean() * 0.5
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        return ((fake_logits - 1.0) ** 2).mean() * 0.5
+
+
+class Hinge:
+    """D minimises E max(0, 1 - l(x)) + E max(0, 1 + l(G(z))), G minimises -E l(G(z)).
+
+    Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
+    """
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return relu(1.0 - real_logits).mean() + relu(1.0 + fake_logits).mean()
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+
+class Wasserstein:
+    """The critic minimises E l(G(z)) - E l(x), G minimises -E l(G(z)).  Arjovsky et al. 2017.
+
+    Minus the critic's loss estimates the Wasserstein distance, as long as the critic is kept
+    1-Lipschitz: by clip_weights or by gradient_penalty.
+    """
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return fake_logits.mean() - real_logits.mean()
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+
+GAMES = {
+    "minimax": Minimax,
+    "non-saturating": NonSaturating,
+    "least-squares": LeastSquares,
+    "hinge": Hinge,
+    "wasserstein": Wasserstein,
+}
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """E (|grad l(u)| - 1)^2 at random points u between real and fake images; weigh it with 10.
+
+    Gulrajani et al. 2017, eq. 3. The norm is over all pixels of an image; 1e-12 under the root
+    keeps its derivative finite at zero. The critic must treat images one by one (no BatchNorm).
+    """
+    share = random_uniform(real.shape[0], *[1] * (real.ndim - 1)).astype(real.dtype)
+    between = Tensor(share * real.data + (1 - share) * fake.data, requires_grad=True)
+    norm = functions.sqrt(_squared_slopes(critic, between) + 1e-12)
+    return ((norm - 1.0) ** 2).mean()
+
+
+def r1_penalty(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """E |grad l(x)|^2 / 2 at real images.  Mescheder et al. 2018, eq. 9; weigh it with gamma."""
+    return _squared_slopes(critic, Tensor(real.data, requires_grad=True)).mean() * 0.5
+
+
+def _squared_slopes(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """|d l / d image|^2 of each image of the batch, (N,), itself differentiable."""
+    (slopes,) = grad(critic(images).sum(), [images], create_graph=True)
+    return (slopes * slopes).sum(axis=tuple(range(1, images.ndim)))
+
+
+def clip_weights(network, limit: float) -> None:
+    """Hold every weight between -limit and limit.  Arjovsky et al. 2017, algorithm 1."""
+    for parameter in network.parameters():
+        xp.clip(parameter.data, -limit, limit, out=parameter.data)
