@@ -17,7 +17,9 @@ from tinygan.datasets import DataError, Originals, download, load
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 PICTURES = np.random.default_rng(0).integers(256, size=(50, 28, 28), dtype=np.uint8)
 FILES = {
-    IMAGES: gzip.compress(b"\0\0\x08\x03" + np.array(PICTURES.shape, ">u4").tobytes() + PICTURES),
+    IMAGES: gzip.compress(
+        b"\0\0\x08\x03" + np.array(PICTURES.shape, ">u4").tobytes() + PICTURES.tobytes()
+    ),
     LABELS: gzip.compress(b"\0\0\x08\x01" + (50).to_bytes(4, "big") + bytes(range(10)) * 5),
 }
 CHECKSUMS = {
@@ -35,6 +37,8 @@ class Mirror(BaseHTTPRequestHandler):
         content = FILES[file]
         if kind == "forbidden":
             return self.send_error(403)
+        if kind == "garbled":
+            return self.wfile.write(b"hello\r\n")
         if kind == "slow":
             self.server.finished.wait(20)  # far longer than the client's patience
         self.send_response(200)
@@ -60,6 +64,7 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         server.asked, server.finished = [], threading.Event()
+        server.handle_error = lambda *_: None  # a client that hangs up is part of the tests
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         yield server
         server.finished.set()
@@ -83,6 +88,7 @@ FAULTS = {
     "truncated": "1,000 of .* bytes, whose SHA-256 is not the original's",
     "wrong": "SHA-256 is not the original's",
     "forbidden": "HTTP Error 403: Forbidden",
+    "garbled": "hello",
     "slow": "timed out",
     "stalled": "timed out",
 }
@@ -91,13 +97,13 @@ FAULTS = {
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_bad_answer_is_told_and_leaves_nothing_behind(server, tmp_path, kind):
     with pytest.raises(DataError, match=f"/{kind}/ answered: .*{FAULTS[kind]}"):
-        download(source(server, kind), IMAGES, tmp_path, timeout=0.2)
+        download(source(server, kind), IMAGES, tmp_path, timeout=0.5)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_after_a_bad_answer_the_next_mirror_is_asked(server, tmp_path, kind):
-    path = download(source(server, kind, "good"), IMAGES, tmp_path, timeout=0.2)
+    path = download(source(server, kind, "good"), IMAGES, tmp_path, timeout=0.5)
     assert path.read_bytes() == FILES[IMAGES]
     assert server.asked == [kind, "good"]
 
@@ -129,13 +135,11 @@ def test_load_fills_the_cache_once_and_then_needs_no_mirror(server, tmp_path, mo
         images, labels = load("mnist-full")
         assert np.array_equal(images[..., 0], PICTURES) and labels[:3].tolist() == [0, 1, 2]
     assert server.asked == ["good"] * 2  # images and labels, each once
-    assert sorted(file.name for file in (tmp_path / "tinygan" / "mnist-full").iterdir()) == [
-        IMAGES,
-        LABELS,
-    ]
+    cache = tmp_path / "tinygan" / "mnist-full"
+    assert set(cache.iterdir()) == {cache / IMAGES, cache / LABELS}
 
 
-def test_two_sets_with_the_same_file_names_do_not_mix_in_one_data_dir(server, tmp_path, monkeypatch):
+def test_two_sets_with_equal_file_names_do_not_mix_in_one_folder(server, tmp_path, monkeypatch):
     monkeypatch.setitem(datasets.ORIGINALS, "mnist-full", source(server, "good"))
     monkeypatch.setitem(datasets.ORIGINALS, "fashion", source(server, "forbidden"))
     load("mnist-full", tmp_path)
@@ -161,7 +165,7 @@ def test_a_full_disk_leaves_no_partial_file(server, tmp_path, monkeypatch):
 
 def test_many_threads_fill_one_cache_at_the_same_time(server, tmp_path):
     mirrors = source(server, "good")
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(4) as pool:
         paths = list(pool.map(lambda _: download(mirrors, IMAGES, tmp_path), range(16)))
     assert set(paths) == set(tmp_path.iterdir()) == {tmp_path / IMAGES}
     assert paths[0].read_bytes() == FILES[IMAGES]

@@ -4,7 +4,6 @@ import numpy
 import pytest
 
 from tinygan import functions
-from tinygan.functions import ShapeError
 from tinygan.gradcheck import check_gradients
 from tinygan.tensor import Tensor
 
@@ -73,6 +72,11 @@ CASES = {
     "matmul": (functions.matmul, numpy.matmul, [normal(2, 3), normal(3, 4, seed=1)]),
     "matmul, one column": (functions.matmul, numpy.matmul, [normal(5, 1), normal(1, 4, seed=1)]),
     "matmul, batches": (functions.matmul, numpy.matmul, [normal(5, 2, 3), normal(3, 4, seed=1)]),
+    "batch_norm": (
+        lambda x, scale, shift: functions.batch_norm(x, scale, shift)[0],
+        lambda x, a, b: (x - x.mean(0)) / numpy.sqrt(x.var(0) + 1e-5) * a + b,
+        [normal(5, 3), normal(3, seed=1), normal(3, seed=2)],
+    ),
     "softmax": (functions.softmax, lambda x: numpy.exp(x) / numpy.exp(x).sum(-1, keepdims=True),
                 [normal(3, 4)]),
     "log_softmax": (lambda x: functions.log_softmax(x, axis=0),

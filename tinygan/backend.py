@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-
-class UsageError(Exception):
-    """A mistake that the person at the keyboard can mend: one sentence that says how."""
+from .files import UsageError
 
 
 class DeviceError(UsageError):
@@ -53,7 +51,7 @@ def use_device(name: str = "cpu") -> None:
     elif kind == "gpu" and (number.isdecimal() or name == "gpu"):
         xp._choose(_working_cupy(int(number or 0)))
     else:
-        raise DeviceError(f"unknown device {name!r}: use 'cpu', 'gpu' or, for the second GPU, 'gpu:1'")
+        raise DeviceError(f"unknown device {name!r}: use cpu, gpu or, for the second GPU, gpu:1")
     _device = name
 
 

@@ -84,7 +84,8 @@ def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tens
     columns = unfold(_pad_images(x, padding), kernel, stride)
     n, rows, cols, numbers = columns.shape
     # (N*OH*OW, K*K*C) @ (K*K*C, O)
-    y = matmul(reshape(columns, (n * rows * cols, numbers)), reshape(weight, (numbers, channels_out)))
+    patches = reshape(columns, (n * rows * cols, numbers))
+    y = matmul(patches, reshape(weight, (numbers, channels_out)))
     return reshape(y, (n, rows, cols, channels_out))
 
 

@@ -192,9 +192,11 @@ def download(source: Originals, file: str, folder: Path, timeout: float = 20.0) 
         try:
             content = _fetch(mirror + file, source.checksums[file.partition("-idx")[0]], timeout)
             return _write(folder / file, content)
+        except urllib.error.HTTPError as error:
+            error.close()
+            answers.append(f"{mirror} answered: {error}")
         except (OSError, http.client.HTTPException) as error:
-            # A URLError wraps its reason; its subclass HTTPError tells it with the status.
-            reason = error.reason if type(error) is urllib.error.URLError else error
+            reason = getattr(error, "reason", error)  # without the wrapping of a URLError
             answers.append(f"{mirror} answered: {reason}")
     raise DataError(
         f"{file} cannot be downloaded ({'; '.join(answers)}): put it and the other IDX files, "
@@ -296,7 +298,7 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
         try:
             images.append(_read_image(file, size, channels))
         except Exception as error:  # damaged files make Pillow raise nearly anything
-            broken.append(f"{file} ({error or type(error).__name__})")
+            broken.append(f"{file} ({str(error) or type(error).__name__})")
     if broken:
         named = ", ".join(broken[:10]) + (", ..." if len(broken) > 10 else "")
         message = f"{len(broken)} of {len(paths)} images cannot be read: {named}"

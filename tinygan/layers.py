@@ -257,10 +257,10 @@ class BatchNorm(Module):
         rows = functions.reshape(x, (-1, x.shape[-1]))
         if len(rows) < 2:
             raise ShapeError(f"BatchNorm: {x.shape} is one row, whose variance is 0: use eval()")
-        normal, mean, variance = functions.standardize(rows, self.epsilon)
+        y, mean, variance = functions.batch_norm(rows, self.scale, self.shift, self.epsilon)
         self.running_mean.data += self.momentum * (mean - self.running_mean.data)
         self.running_variance.data += self.momentum * (variance - self.running_variance.data)
-        return functions.reshape(normal * self.scale + self.shift, x.shape)
+        return functions.reshape(y, x.shape)
 
 
 class LayerNorm(Module):

@@ -55,7 +55,7 @@ class Optimizer:
 
     def state(self) -> dict[str, numpy.ndarray]:
         """What a resumed run needs: the number of steps and the remembered arrays, by name."""
-        arrays = {"steps": numpy.array(self.steps), "lr": numpy.array(self.lr)}
+        arrays = {"steps": numpy.array(self.steps)}
         for name, values in self.memory.items():
             arrays |= {f"{name}.{i}": to_host(value).copy() for i, value in enumerate(values)}
         return arrays
@@ -63,7 +63,7 @@ class Optimizer:
     def load_state(self, arrays: dict[str, numpy.ndarray]) -> None:
         """Take over what state() gave. Raises ValueError where names or shapes differ."""
         require_same_arrays(self.state(), arrays, type(self).__name__)
-        self.steps, self.lr = int(arrays["steps"]), float(arrays["lr"])
+        self.steps = int(arrays["steps"])
         for name, values in self.memory.items():
             for i, value in enumerate(values):
                 value[...] = to_device(arrays[f"{name}.{i}"])

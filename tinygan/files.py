@@ -1,0 +1,40 @@
+"""Files are replaced whole or not at all, and what goes wrong is said in one sentence."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UsageError(Exception):
+    """A mistake that the person at the keyboard can mend: one sentence that says how."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lend a temporary path in the same folder; once it is written, put it in path's place.
+
+    Whatever happens meanwhile, path holds either its old or its new content, whole.
+    Raises UsageError where the system refuses (no space, no permission, not a folder).
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # on the disk before the old content goes
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "make room or give another folder"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
