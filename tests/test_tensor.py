@@ -577,3 +577,16 @@ def test_a_training_step_leaves_no_reference_cycle(no_collector):
     gc.collect()
     step()
     assert gc.collect() == 0
+
+
+def test_a_graph_of_gradients_that_is_dropped_leaves_no_reference_cycle(no_collector):
+    network = Sequential(Dense(4, 3), BatchNorm(3), ReLU(), Dense(3, 1))
+    x = Tensor(numpy.ones((2, 4), "float32"), requires_grad=True)
+
+    def slopes():
+        return grad((network(x) ** 2).sum(), [x], create_graph=True)[0]
+
+    slopes()
+    gc.collect()
+    slopes()
+    assert gc.collect() == 0

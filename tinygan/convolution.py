@@ -1,16 +1,28 @@
-"""Convolution as one matrix product: unfold and fold, conv2d and conv_transpose2d.
+"""Convolution: unfold and fold, conv2d and conv_transpose2d.
 
 Letters: N batch, H x W image, C channels in, O channels out, K kernel, S stride, P padding;
 OH x OW is the smaller side of a convolution, with OH = (H + 2P - K) // S + 1.
 Images are (N, H, W, C), so that a patch is copied in runs of K*C numbers and the product of
 patches and weights is the next (N, OH, OW, O) as it stands.
+
+A convolution is linear in the image x and in the weight w. With y of the smaller side,
+
+    <conv2d(x, w), y>  =  <x, conv_transpose2d(y, w)>  =  <w, conv_weight(x, y)>
+
+are one and the same sum of x * w * y over all places where they meet. Each of the three
+functions is the derivative of the two others, so that all orders of derivatives are here.
 """
 
 from typing import Any
 
-from .backend import xp
-from .functions import ShapeError, crop, matmul, pad, reshape, transpose
-from .tensor import Tensor, record
+from .backend import matrix_product, xp
+from .functions import ShapeError
+from .tensor import Tensor, record, shared
+
+# ---------------------------------------------------------------- patches, for the reader
+#
+# conv2d is matmul(unfold(pad(x)), w) and conv_transpose2d is crop(fold(matmul(y, w^T))), with
+# shapes in between. The versions further down do the same with fewer passes over memory.
 
 
 def unfold(x: Tensor, kernel: int, stride: int = 1) -> Tensor:
@@ -21,51 +33,38 @@ def unfold(x: Tensor, kernel: int, stride: int = 1) -> Tensor:
     Raises ShapeError where the kernel is larger than the image.
     """
     _require_images(x, "unfold")
-    n, height, width, channels = x.shape
-    rows, columns = (_count(size, kernel, stride, 0) for size in (height, width))
-    image, line, pixel, channel = x.data.strides
-    patches = xp.lib.stride_tricks.as_strided(
-        x.data,
-        (n, rows, columns, kernel, kernel, channels),
-        (image, stride * line, stride * pixel, line, pixel, channel),
-    )
-    y = patches.reshape(n, rows, columns, kernel * kernel * channels)  # the one copy
-    return record(y, (x,), lambda dy, y: fold(dy, (height, width), kernel, stride))
+    y, rows, columns = _patches(x.data, kernel, stride, 0)
+    y = y.reshape(len(x), rows, columns, y.shape[1])
+    return record(y, (x,), lambda dy, y: fold(dy, x.shape[1:3], kernel, stride))
 
 
 def fold(columns: Tensor, size: tuple[int, int], kernel: int, stride: int = 1) -> Tensor:
     """The adjoint of unfold, also known as col2im: every patch added where it was taken from.
 
-    (N, OH, OW, K*K*C) -> (N, H, W, C) with size = (H, W). Its derivative is unfold.
-
-    Image and kernel are cut into blocks of S x S pixels. The patches' blocks at one place of
-    the kernel lie side by side in the image, so one addition places them all: (K/S)^2
-    additions of long runs in place of K^2 of scattered pixels.
+    y[n, S i + a, S j + b, c] += columns[n, i, j, (a, b, c)]: (N, OH, OW, K*K*C) -> (N, H, W, C)
+    with size = (H, W). Its derivative is unfold.
+    Raises ShapeError where the columns are not those of such an image.
     """
     _require_images(columns, "fold")
     n, rows, cols, numbers = columns.shape
-    height, width = size
     expected = tuple(_count(length, kernel, stride, 0) for length in size)
     if (rows, cols) != expected or numbers % kernel**2:
         raise ShapeError(
-            f"fold: columns of shape {columns.shape} do not fit an image of {height} x {width}: "
+            f"fold: columns of shape {columns.shape} do not fit an image of {size[0]} x {size[1]}: "
             f"kernel {kernel} and stride {stride} give (N, {expected[0]}, {expected[1]}, "
             f"{kernel * kernel} C)"
         )
-    channels = numbers // kernel**2
-    patches = columns.data.reshape(n, rows, cols, kernel, kernel, channels)
-    places = range(0, kernel, stride)
-    high = max(rows + len(places) - 1, -(-height // stride))  # blocks, rounded up
-    wide = max(cols + len(places) - 1, -(-width // stride))
-    blocks = xp.zeros((n, high, stride, wide, stride, channels), dtype=columns.dtype)
-    for a, top in enumerate(places):
-        for b, left in enumerate(places):
-            part = patches[:, :, :, top : top + stride, left : left + stride]
-            down, right = part.shape[3:5]  # S, but less where S does not divide K
-            target = blocks[:, a : a + rows, :down, b : b + cols, :right]
-            target += part.transpose(0, 1, 3, 2, 4, 5)
-    y = blocks.reshape(n, high * stride, wide * stride, channels)[:, :height, :width]
+    patches = columns.data.reshape(n, rows, cols, kernel, kernel, numbers // kernel**2)
+    y = xp.zeros((n, *size, patches.shape[-1]), dtype=columns.dtype)
+    for a in range(kernel):
+        for b in range(kernel):
+            # The pixels at place (a, b) of all patches lie S apart in the image.
+            down, right = slice(a, a + stride * rows, stride), slice(b, b + stride * cols, stride)
+            y[:, down, right] += patches[:, :, :, a, b]
     return record(y, (columns,), lambda dy, y: unfold(dy, kernel, stride))
+
+
+# ---------------------------------------------------------------- the three functions
 
 
 def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
@@ -74,79 +73,159 @@ def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tens
     x (N, H, W, C), weight (K, K, C, O) -> (N, OH, OW, O): a cross-correlation, as everywhere
     in deep learning. Raises ShapeError where channels or sizes do not fit.
     """
-    _require_images(x, "conv2d")
-    kernel, channels_out = _kernel_of(weight, "conv2d"), weight.shape[3]
-    if x.shape[3] != weight.shape[2]:
-        raise ShapeError(
-            f"conv2d: x {x.shape} has {x.shape[3]} channels, but weight {weight.shape} is for "
-            f"{weight.shape[2]}: they are (N, H, W, C) and (K, K, C, O)"
-        )
-    columns = unfold(_pad_images(x, padding), kernel, stride)
-    n, rows, cols, numbers = columns.shape
+    _require_fit(x, weight, 2, "conv2d", "(K, K, C, O)")
+    patches = _patches(x.data, len(weight), stride, padding)
+    return _conv2d(x, weight, stride, padding, patches)
+
+
+def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, patches: Any) -> Tensor:
+    """conv2d of an x whose patches are known."""
+    rows_of_patches, rows, columns = patches
+    numbers, channels_out = rows_of_patches.shape[1], weight.shape[3]
     # (N*OH*OW, K*K*C) @ (K*K*C, O)
-    patches = reshape(columns, (n * rows * cols, numbers))
-    y = matmul(patches, reshape(weight, (numbers, channels_out)))
-    return reshape(y, (n, rows, cols, channels_out))
+    y = matrix_product(rows_of_patches, weight.data.reshape(numbers, channels_out))
+    return record(
+        y.reshape(len(x), rows, columns, channels_out), (x, weight),
+        lambda dy, y: conv_transpose2d(dy, weight, stride, padding, x.shape[1:3]),
+        lambda dy, y: _conv_weight(x, dy, len(weight), stride, padding, patches),
+    )
 
 
-def conv_transpose2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+def conv_transpose2d(
+    x: Tensor,
+    weight: Tensor,
+    stride: int = 1,
+    padding: int = 0,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
     """The adjoint of conv2d with the same weight: each pixel of x paints a weighted kernel.
 
     y[n, S i + a - P, S j + b - P, o] += x[n, i, j, c] weight[a, b, o, c].
-    x (N, OH, OW, C), weight (K, K, O, C) -> (N, H, W, O) with H = S (OH - 1) + K - 2P, the
-    smallest of the sizes that conv2d would take to OH.
+    x (N, OH, OW, C), weight (K, K, O, C) -> (N, H, W, O); size is (H, W), one that conv2d
+    takes to OH x OW. By default it is the smallest of these: H = S (OH - 1) + K - 2P.
     Raises ShapeError where channels or sizes do not fit.
     """
-    _require_images(x, "conv_transpose2d")
-    kernel, channels_out = _kernel_of(weight, "conv_transpose2d"), weight.shape[2]
-    n, rows, cols, channels = x.shape
-    if channels != weight.shape[3]:
+    _require_fit(x, weight, 3, "conv_transpose2d", "(K, K, O, C)")
+    kernel, rows, columns = len(weight), x.shape[1], x.shape[2]
+    smallest = tuple(stride * (n - 1) + kernel - 2 * padding for n in (rows, columns))
+    size = tuple(size or smallest)
+    counts = tuple(_count(n, kernel, stride, padding) for n in size) if min(size) > 0 else ()
+    if counts != (rows, columns):
         raise ShapeError(
-            f"conv_transpose2d: x {x.shape} has {channels} channels, but weight {weight.shape} is "
-            f"for {weight.shape[3]}: they are (N, H, W, C) and (K, K, O, C)"
+            f"conv_transpose2d: x {x.shape} gives {smallest[0]} x {smallest[1]} pixels or up to "
+            f"{stride - 1} more: {stride} (OH - 1) + {kernel} - 2 * {padding}; not "
+            f"{size[0]} x {size[1]}"
         )
-    size = (stride * (rows - 1) + kernel, stride * (cols - 1) + kernel)
-    if min(size) <= 2 * padding:
-        raise ShapeError(
-            f"conv_transpose2d: x {x.shape}, kernel {kernel}, stride {stride} give "
-            f"{size[0]} x {size[1]} pixels, and padding {padding} takes away all of them"
-        )
-    numbers = kernel * kernel * channels_out
-    # (N*OH*OW, C) @ (C, K*K*O)
-    columns = matmul(
-        reshape(x, (n * rows * cols, channels)), transpose(reshape(weight, (numbers, channels)))
+    y = _paint(x.data, weight.data, stride, padding, size)
+
+    @shared
+    def patches(dy: Tensor) -> Any:
+        return _patches(dy.data, kernel, stride, padding)
+
+    return record(
+        y, (x, weight),
+        lambda dy, y: _conv2d(dy, weight, stride, padding, patches(dy)),
+        lambda dy, y: _conv_weight(dy, x, kernel, stride, padding, patches(dy)),
     )
-    painted = fold(reshape(columns, (n, rows, cols, numbers)), size, kernel, stride)
-    return crop(painted, _image_widths(padding))
 
 
-def _pad_images(x: Tensor, padding: int) -> Tensor:
-    return pad(x, _image_widths(padding))
+def conv_weight(x: Tensor, y: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
+    """w[a, b, c, o] = sum over n, i, j of x[n, S i + a - P, S j + b - P, c] y[n, i, j, o].
+
+    x (N, H, W, C), y (N, OH, OW, O) -> (K, K, C, O): the gradient by the weight of conv2d.
+    """
+    return _conv_weight(x, y, kernel, stride, padding, _patches(x.data, kernel, stride, padding))
 
 
-def _image_widths(padding: int) -> tuple[tuple[int, int], ...]:
-    return ((0, 0), (padding, padding), (padding, padding), (0, 0))
+def _conv_weight(
+    x: Tensor, y: Tensor, kernel: int, stride: int, padding: int, patches: Any
+) -> Tensor:
+    """conv_weight of an x whose patches are known."""
+    channels, channels_out = x.shape[3], y.shape[3]
+    # (K*K*C, N*OH*OW) @ (N*OH*OW, O)
+    w = matrix_product(patches[0].T, y.data.reshape(-1, channels_out))
+    return record(
+        w.reshape(kernel, kernel, channels, channels_out), (x, y),
+        lambda dw, w: conv_transpose2d(y, dw, stride, padding, x.shape[1:3]),
+        lambda dw, w: _conv2d(x, dw, stride, padding, patches),
+    )
+
+
+# ---------------------------------------------------------------- on arrays
+
+
+def _patches(x: Any, kernel: int, stride: int, padding: int) -> tuple[Any, int, int]:
+    """The patches of the padded images as rows (N*OH*OW, K*K*C), and OH and OW."""
+    n, height, width, channels = x.shape
+    rows, columns = (_count(size, kernel, stride, padding) for size in (height, width))
+    if padding:
+        padded = xp.zeros(
+            (n, height + 2 * padding, width + 2 * padding, channels), dtype=x.dtype
+        )
+        padded[:, padding : padding + height, padding : padding + width] = x
+        x = padded
+    image, line, pixel, channel = x.strides
+    view = xp.lib.stride_tricks.as_strided(
+        x,
+        (n, rows, columns, kernel, kernel, channels),
+        (image, stride * line, stride * pixel, line, pixel, channel),
+    )
+    return view.reshape(n * rows * columns, kernel * kernel * channels), rows, columns
+
+
+def _paint(x: Any, weight: Any, stride: int, padding: int, size: tuple[int, int]) -> Any:
+    """conv_transpose2d on arrays.
+
+    The image is cut into blocks of S pixels side by side. What one line of the kernel paints
+    into one block is a matrix product and one addition: products this small are still in the
+    cache when they are added, and K * K/S additions of long runs take the place of fold's K * K.
+    """
+    n, rows, columns, channels = x.shape
+    kernel, channels_out = len(weight), weight.shape[2]
+    height = max(stride * (rows - 1) + kernel, padding + size[0])
+    blocks = max(columns + (kernel - 1) // stride, -(-(padding + size[1]) // stride))
+    canvas = xp.zeros((n, height, blocks, stride, channels_out), dtype=x.dtype)
+    pixels = x.reshape(n * rows * columns, channels)
+    for a in range(kernel):
+        for block, left in enumerate(range(0, kernel, stride)):
+            part = weight[a, left : left + stride]  # (S or fewer, O, C)
+            painted = matrix_product(pixels, part.reshape(-1, channels).T)
+            canvas[:, a : a + stride * rows : stride, block : block + columns, : len(part)] += (
+                painted.reshape(n, rows, columns, len(part), channels_out)
+            )
+    image = canvas.reshape(n, height, blocks * stride, channels_out)
+    return image[:, padding : padding + size[0], padding : padding + size[1]]
+
+
+# ---------------------------------------------------------------- shapes that do not fit
 
 
 def _count(size: int, kernel: int, stride: int, padding: int) -> int:
     """How many patches lie along a side: (size + 2 padding - kernel) // stride + 1."""
-    if kernel < 1 or stride < 1:
-        raise ShapeError(f"kernel {kernel} and stride {stride} must be 1 or more")
+    if kernel < 1 or stride < 1 or padding < 0:
+        raise ShapeError(
+            f"kernel {kernel} and stride {stride} must be 1 or more, padding {padding} 0 or more"
+        )
     count = (size + 2 * padding - kernel) // stride + 1
     if count < 1:
         raise ShapeError(
-            f"a kernel of {kernel} does not fit into {size} pixels: "
-            f"({size} - {kernel}) // {stride} + 1 = {count}; use more padding"
+            f"a kernel of {kernel} does not fit into {size} pixels with padding {padding}: "
+            f"({size} + 2 * {padding} - {kernel}) // {stride} + 1 = {count}"
         )
     return count
 
 
-def _require_images(x: Any, function: str) -> None:
+def _require_images(x: Tensor, function: str) -> None:
     if x.ndim != 4:
         raise ShapeError(f"{function}: images are (N, H, W, C), got shape {x.shape}")
 
 
-def _kernel_of(weight: Tensor, function: str) -> int:
+def _require_fit(x: Tensor, weight: Tensor, axis: int, function: str, letters: str) -> None:
+    _require_images(x, function)
     if weight.ndim != 4 or weight.shape[0] != weight.shape[1]:
-        raise ShapeError(f"{function}: weight is (K, K, ., .), got shape {weight.shape}")
-    return weight.shape[0]
+        raise ShapeError(f"{function}: weight is {letters}, got shape {weight.shape}")
+    if x.shape[3] != weight.shape[axis]:
+        raise ShapeError(
+            f"{function}: x {x.shape} has {x.shape[3]} channels, but weight {weight.shape}, "
+            f"{letters}, is for {weight.shape[axis]}"
+        )

@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import math
 import os
-import threading
 import urllib.error
 import urllib.request
 import warnings
@@ -19,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.backend import UsageError, to_device
+from .backend import to_device
+from .files import UsageError, replacing
 
 PARTS = ("train", "held-out")
 
@@ -191,7 +191,9 @@ def download(source: Originals, file: str, folder: Path, timeout: float = 20.0) 
     for mirror in source.mirrors:
         try:
             content = _fetch(mirror + file, source.checksums[file.partition("-idx")[0]], timeout)
-            return _write(folder / file, content)
+            with replacing(folder / file) as partial:
+                partial.write_bytes(content)
+            return folder / file
         except urllib.error.HTTPError as error:
             error.close()
             answers.append(f"{mirror} answered: {error}")
@@ -220,21 +222,6 @@ def _fetch(url: str, checksum: str, timeout: float) -> bytearray:
         promised = "" if size is None else f" of {size:,}"
         raise OSError(f"{len(content):,}{promised} bytes, whose SHA-256 is not the original's")
     return content
-
-
-def _write(path: Path, content: bytearray) -> Path:
-    """Put a file in its place in one step, through a name that no one else uses."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error}): name another --data-dir") from error
-    return path
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy
 
 from . import functions
 from .backend import to_device, to_host
-from .tensor import Tensor, no_grad, walk
+from .tensor import Tensor, walk
 
 STEP = 1e-6  # h of the differences: their error is about h^2 f''' / 6 + 1e-16 f / h
 TOLERANCE = 1e-6  # of a directional derivative, relative to |gradient| |direction|
@@ -135,8 +135,7 @@ def _gradients(loss: Tensor, inputs: list[Tensor], create_graph: bool = False) -
 def _checked_output(function: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor:
     """f(inputs), after making sure that the function can be checked."""
     before = [tensor.numpy().copy() for tensor in inputs]
-    with no_grad():
-        output, again = function(*inputs), function(*inputs)
+    output, again = function(*inputs), function(*inputs)
     for number, (tensor, copy) in enumerate(zip(inputs, before, strict=True)):
         if not numpy.array_equal(tensor.numpy(), copy, equal_nan=True):
             raise ValueError(f"{_name(function)} changes its argument {number}: work on a copy")
@@ -164,15 +163,16 @@ def _variable(value: Any) -> Tensor:
 @contextmanager
 def _in_float64(function: Any) -> Iterator[dict[str, Tensor]]:
     """Lend a Module float64 parameters and state, and give them back as they were."""
-    parameters = dict(getattr(function, "named_parameters", dict)())
-    before = {name: parameter.data for name, parameter in parameters.items()}
+    state = getattr(function, "named_tensors", dict)()
+    before = {name: tensor.data for name, tensor in state.items()}
     try:
-        for parameter in parameters.values():
-            parameter.data = parameter.data.astype(numpy.float64)
-        yield dict(parameters)
+        for tensor in state.values():
+            if tensor.dtype.kind == "f":
+                tensor.data = tensor.data.astype(numpy.float64)
+        yield dict(getattr(function, "named_parameters", dict)())
     finally:
-        for name, parameter in parameters.items():
-            parameter.data = before[name]
+        for name, tensor in state.items():
+            tensor.data = before[name]
 
 
 def _name(function: Any) -> str:

@@ -40,25 +40,26 @@ class Module:
     def __call__(self, *inputs: Any) -> Tensor:
         return self.forward(*inputs)
 
-    def named_modules(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This module and those within, by path: ("", self), ("layers.0", ...), ..."""
-        yield path, self
+    def members(self) -> Iterator[tuple[str, "Tensor | Module"]]:
+        """Tensors and Modules among the attributes, and in lists of them, by name."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield from value.named_modules(f"{path}.{name}".lstrip("."))
+            if isinstance(value, Tensor | Module):
+                yield name, value
             elif isinstance(value, list | tuple):
                 for position, item in enumerate(value):
-                    if isinstance(item, Module):
-                        yield from item.named_modules(f"{path}.{name}.{position}".lstrip("."))
+                    if isinstance(item, Tensor | Module):
+                        yield f"{name}.{position}", item
 
     def named_tensors(self) -> dict[str, Tensor]:
         """The state: every Tensor by its path, such as "layers.0.weight"."""
-        return {
-            f"{path}.{name}".lstrip("."): value
-            for path, module in self.named_modules()
-            for name, value in vars(module).items()
-            if isinstance(value, Tensor)
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, member in self.members():
+            if isinstance(member, Tensor):
+                tensors[name] = member
+            else:
+                inner = member.named_tensors()
+                tensors |= {f"{name}.{path}": tensor for path, tensor in inner.items()}
+        return tensors
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every Parameter by its path, in the order of definition."""
@@ -79,19 +80,21 @@ class Module:
 
         For G's step: its loss passes through D, whose gradients would be computed for nothing.
         """
-        parameters = self.parameters()
-        for parameter in parameters:
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        for parameter in learning:
             parameter.requires_grad = False
         try:
             yield
         finally:
-            for parameter in parameters:
+            for parameter in learning:
                 parameter.requires_grad = True
 
     def train(self, training: bool = True) -> "Module":
         """Behave as in training: Dropout drops, BatchNorm uses the batch's own statistics."""
-        for _, module in self.named_modules():
-            module.training = training
+        self.training = training
+        for _, member in self.members():
+            if isinstance(member, Module):
+                member.train(training)
         return self
 
     def eval(self) -> "Module":
@@ -148,12 +151,12 @@ class Sequential(Module):
 class Dense(Module):
     """y = x W + b: (N, inputs) -> (N, outputs), W (inputs, outputs).
 
-    W starts from N(0, scale^2), by default with scale = sqrt(2 / inputs), which keeps the size
-    of activations the same through ReLUs (He et al. 2015, eq. 10); b starts at 0.
+    W starts from N(0, scale^2), by default with scale = 1 / sqrt(inputs), so that outputs are
+    as large as inputs (LeCun et al. 1998, "Efficient BackProp", eq. 16); b starts at 0.
     """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, scale: float | None = None):
-        scale = math.sqrt(2 / inputs) if scale is None else scale
+        scale = 1 / math.sqrt(inputs) if scale is None else scale
         self.weight = Parameter(random_normal(inputs, outputs, scale=scale))
         self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
 
@@ -247,10 +250,7 @@ class BatchNorm(Module):
         self.running_variance = Tensor(xp.ones(features, dtype=xp.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1:] != self.scale.shape:
-            raise ShapeError(
-                f"BatchNorm({len(self.scale)}): the last axis of {x.shape} must be that long"
-            )
+        _require_features(self, x)
         if not self.training:
             factor = self.scale / functions.sqrt(self.running_variance + self.epsilon)
             return x * factor + (self.shift - self.running_mean * factor)
@@ -276,11 +276,20 @@ class LayerNorm(Module):
         self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
 
     def forward(self, x: Tensor) -> Tensor:
+        _require_features(self, x)
         axes = tuple(range(1, x.ndim))
         centered = x - x.mean(axes, keepdims=True)
         variance = (centered * centered).mean(axes, keepdims=True)
         normal = centered / functions.sqrt(variance + self.epsilon)
         return normal * self.scale + self.shift
+
+
+def _require_features(layer: Any, x: Tensor) -> None:
+    if x.ndim < 2 or x.shape[-1:] != layer.scale.shape:
+        raise ShapeError(
+            f"{type(layer).__name__}({len(layer.scale)}): the last axis of {x.shape} must be "
+            f"{len(layer.scale)} long, one for each feature"
+        )
 
 
 # ---------------------------------------------------------------- layers without weights

@@ -7,6 +7,7 @@ sigmoid(l) = 1 / (1 + e^-l) the probability that the image is real. Every loss t
 probability that rounds to zero is ever taken.
 """
 
+import math
 from collections.abc import Callable
 
 from . import functions
@@ -22,6 +23,14 @@ class Minimax:
     1/2 everywhere and its loss is 2 log 2 = 1.386. G minimises E log(1 - D(G(z))), whose
     gradient vanishes while D is sure of itself: the loss saturates.
     """
+
+    balance = 2 * math.log(2)  # D's loss where it cannot tell real from generated
+    reading = (
+        "D(x) and D(G(z)) are the probabilities of being real that D gives to real and to "
+        "generated images. At 1 and 0 D sees through everything and G learns little; where both "
+        "are 1/2 D cannot tell them apart, and its loss is 2 log 2 = 1.386. In between, the "
+        "losses are a tug of war: that one falls says nothing about the pictures."
+    )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return softplus(-real_logits).mean() + softplus(fake_logits).mean()
@@ -47,6 +56,12 @@ class LeastSquares:
     Mao et al. 2017, eq. 9: labels 0 and 1, and no sigmoid.
     """
 
+    balance = 0.25
+    reading = (
+        "D answers 1 for real and 0 for generated images, without a sigmoid. Where it cannot "
+        "tell them apart it answers 1/2 and its loss is 1/4; near 0 it sees through everything."
+    )
+
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return ((real_logits - 1.0) ** 2).mean() * 0.5 + (fake_logits**2).mean() * 0.5
 
@@ -59,6 +74,12 @@ class Hinge:
 
     Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
     """
+
+    balance = 2.0
+    reading = (
+        "D's loss is 2 where it cannot tell real from generated images, and 0 where it answers "
+        "above 1 to all real and below -1 to all generated ones."
+    )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return relu(1.0 - real_logits).mean() + relu(1.0 + fake_logits).mean()
@@ -73,6 +94,12 @@ class Wasserstein:
     Minus the critic's loss estimates the Wasserstein distance, as long as the critic is kept
     1-Lipschitz: by clip_weights or by gradient_penalty.
     """
+
+    balance = 0.0
+    reading = (
+        "Minus the critic's loss estimates the distance between real and generated images, up "
+        "to a factor, while the critic is held 1-Lipschitz: it should rise at first, then fall."
+    )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return fake_logits.mean() - real_logits.mean()

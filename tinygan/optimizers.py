@@ -4,7 +4,7 @@ Letters: g the gradient of a parameter, a the learning rate (lr), t the number o
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -39,13 +39,14 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter once. Raises ValueError where one has no gradient."""
-        self.steps += 1
         for number, parameter in enumerate(self.parameters):
             if parameter.grad is None:
                 raise ValueError(
                     f"parameter {number}, of shape {parameter.shape}, has no gradient: call "
                     "backward() first, on a loss that it had a part in"
                 )
+        self.steps += 1
+        for number, parameter in enumerate(self.parameters):
             memory = [self.memory[name][number] for name in self.memories]
             for block in _blocks(parameter.data, parameter.grad.data, *memory):
                 self._move(*block)
@@ -60,8 +61,8 @@ class Optimizer:
             arrays |= {f"{name}.{i}": to_host(value).copy() for i, value in enumerate(values)}
         return arrays
 
-    def load_state(self, arrays: dict[str, numpy.ndarray]) -> None:
-        """Take over what state() gave. Raises ValueError where names or shapes differ."""
+    def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
+        """Take over what state() gave. Raises ValueError where names, shapes or dtypes differ."""
         require_same_arrays(self.state(), arrays, type(self).__name__)
         self.steps = int(arrays["steps"])
         for name, values in self.memory.items():
@@ -142,37 +143,52 @@ class Adam(Optimizer):
 
 
 class ExponentialMovingAverage:
-    """A second network whose state follows that of the first: w' <- w' + (1 - decay) (w - w').
+    """A second network whose state follows that of the first: w' <- w' + (1 - d) (w - w').
 
     Polyak and Juditsky 1992; for GANs Yazici et al. 2019. The generator circles around its
-    goal; the mean of its weights is nearer to it, and its pictures change more smoothly.
-    average: the network that follows, set to eval(); a deep copy of the one that learns.
+    goal; the mean of its weights is nearer to it, and its pictures change more smoothly. Early
+    on d is (1 + t) / (10 + t) if that is less than decay, so that the start is soon forgotten.
+    average: the network that follows, a deep copy of the other, set to eval().
     """
 
     def __init__(self, network: Module, *, decay: float = 0.999):
         if not 0 <= decay < 1:
             raise ValueError(f"the decay is from 0 to below 1, not {decay}")
         self.decay = decay
+        self.steps = 0
         self.average = copy.deepcopy(network).eval()
-        self._pairs = [
-            (tensor, network.named_tensors()[name])
-            for name, tensor in self.average.named_tensors().items()
-        ]
+        latest = network.named_tensors()
+        self._pairs = [(mean, latest[name]) for name, mean in self.average.named_tensors().items()]
 
     def update(self) -> None:
         """Follow the network by one step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for average, latest in self._pairs:
             for mean, value in _blocks(average.data, latest.data):
-                mean += (1 - self.decay) * (value - mean)
+                mean += (1 - decay) * (value - mean)
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """The average's arrays by name, and the number of steps."""
+        return self.average.state() | {"steps": numpy.array(self.steps)}
+
+    def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
+        """Take over what state() gave. Raises ValueError where names, shapes or dtypes differ."""
+        require_same_arrays(self.state(), arrays, type(self).__name__)
+        self.average.load_state({name: a for name, a in arrays.items() if name != "steps"})
+        self.steps = int(arrays["steps"])
 
 
 # Updates read and write each weight several times. In blocks that stay in a core's own cache
 # they take a third of the time that they take in whole arrays.
-BLOCK = 32_768
+BLOCK = 65_536
 
 
 def _blocks(*arrays: Any) -> Iterator[list[Any]]:
     """The same arrays as flat pieces of at most BLOCK numbers, side by side."""
+    if not all(array.flags.c_contiguous for array in arrays):
+        yield [*arrays]  # to make these flat would be to copy them
+        return
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, flat[0].size, BLOCK):
         yield [array[start : start + BLOCK] for array in flat]

@@ -44,7 +44,8 @@ def save_animation(frames: Sequence[Path], path: Path, milliseconds: int = 120) 
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
     with replacing(path) as file:
         pictures[0].save(
-            file, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
+            file, format="GIF", save_all=True, append_images=pictures[1:], duration=durations,
+            loop=0,
         )
 
 

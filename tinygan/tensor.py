@@ -74,6 +74,9 @@ class Tensor:
     def __len__(self) -> int:
         return len(self.data)
 
+    def __iter__(self) -> "Iterator[Tensor]":
+        return (self[i] for i in range(len(self)))
+
     def __bool__(self) -> bool:
         return bool(self.item())
 
@@ -127,6 +130,24 @@ def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Ten
             output.operation = derivatives[0].__qualname__.partition(".")[0]
             output.parents, output.derivatives = zip(*linked, strict=True)
     return output
+
+
+def shared(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Remember the last result of a function of dy, which several derivatives need.
+
+    A dy that is itself recorded is not kept: its history leads back to the derivatives, and
+    the cycle would hold memory until the garbage collector finds it.
+    """
+    last: list[Any] = []
+
+    def remembered(dy: Tensor) -> Any:
+        if dy.requires_grad:
+            return function(dy)
+        if not last or last[0] is not dy:
+            last[:] = [dy, function(dy)]
+        return last[1]
+
+    return remembered
 
 
 @contextmanager
@@ -187,14 +208,15 @@ def walk(
     tape = _history(output)
     wanted = {tensor for tensor in tape if not tensor.parents} if inputs is None else set(inputs)
     useful = set(wanted)
-    for tensor in reversed(tape):  # from the oldest: does a wanted tensor lie behind this one?
+    for tensor in tape:  # from the oldest: does a wanted tensor lie behind this one?
         if any(parent in useful for parent in tensor.parents):
             useful.add(tensor)
 
     gradients = {output: Tensor(xp.ones_like(output.data))}
     with _record(create_graph):
-        for position, tensor in enumerate(tape):
-            tape[position] = None  # so that memory is freed as the walk goes
+        while tape:
+            tensor = tape.pop()  # nothing holds what was visited: memory is freed on the way
+            useful.discard(tensor)
             dy = (gradients.get if tensor in wanted else gradients.pop)(tensor, None)
             for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
                 if dy is None or parent not in useful:
@@ -213,7 +235,7 @@ def walk(
 
 
 def _history(output: Tensor) -> list[Tensor]:
-    """Every tensor that output came from and that gradients flow to, the youngest first."""
+    """Every tensor that output came from and that gradients flow to, the oldest first."""
     seen, to_visit = {output}, [output]
     while to_visit:
         tensor = to_visit.pop()
@@ -226,4 +248,4 @@ def _history(output: Tensor) -> list[Tensor]:
             if parent not in seen:
                 seen.add(parent)
                 to_visit.append(parent)
-    return sorted(seen, key=lambda tensor: tensor.age, reverse=True)
+    return sorted(seen, key=lambda tensor: tensor.age)

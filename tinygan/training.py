@@ -7,6 +7,7 @@ import math
 import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,14 @@ def positive(kind: type) -> Callable[[str], Any]:
     return number
 
 
+def not_negative(text: str) -> float:
+    """A type for argparse: a finite number from zero on."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
 def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.ArgumentParser:
     """The options that all demos share, with their defaults; a demo adds its own to it."""
     options = argparse.ArgumentParser(
@@ -58,9 +67,9 @@ def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.
     add("--seed", type=int, default=0, help="the same seed gives the same run")
     add("--data", default="mnist", help="mnist (9,000 digits that ship with tinygan: no network), "
         "mnist-full, fashion (both downloaded unless in --data-dir) or folder:PATH")
-    add("--data-dir", type=Path, metavar="PATH", help="where the files of mnist-full or fashion are")
+    add("--data-dir", type=Path, metavar="PATH", help="where the files of those two are")
     add("--out", type=Path, default=Path(out), metavar="PATH", help="folder for all results")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out, with its options")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--overwrite", action="store_true", help="replace the run that --out holds")
     add("--debug", action="store_true", help="show the traceback of an error")
     options.set_defaults(**defaults)
@@ -111,11 +120,13 @@ def run_main(main: Callable[[], None]) -> None:
 class Run:
     """The steps of a training run, and all that happens between them.
 
-        run = Run(options, images_per_epoch, sample, parts)
+        run = Run(options, images, game, sample, parts)
         for step in run:
             ...                                   # the update, written out in the demo
             run.log({"D loss": d_loss, ...})
 
+    images  how many there are to train on, which is the length of an epoch
+    game    of losses.py: how to read its numbers is printed at the end
     sample  makes images (N, H, W, C) in [-1, 1] from latents (N, latent)
     parts   all that a checkpoint must hold, by name: what has state() and load_state()
 
@@ -128,10 +139,11 @@ class Run:
         self,
         options: argparse.Namespace,
         images: int,
+        game: Any,
         sample: Callable[[Tensor], Tensor],
         parts: Mapping[str, Any],
     ):
-        self.options, self.sample, self.parts = options, sample, parts
+        self.options, self.game, self.sample, self.parts = options, game, sample, parts
         self.out: Path = options.out
         if options.epochs:
             batches = images // options.batch_size * options.epochs
@@ -173,6 +185,11 @@ class Run:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    @property
+    def share_left(self) -> float:
+        """The share of the run that is left, from 1 down to 0: for learning rates that fall."""
+        return 1 - (self.step - 1) / self.options.steps
+
     def log(self, values: Mapping[str, Tensor]) -> None:
         """Note what this step measured. It is read from the device only when a row is due."""
         self.latest = values
@@ -210,28 +227,35 @@ class Run:
         plots.save_grid(images, self.out / "samples.png")
 
     def _finish(self) -> None:
-        """Everything that is made once: the animation, the curves, the interpolation."""
+        """Make what is made once, the animation, curves and interpolation, and say how it went."""
         frames = sorted((self.out / "samples").glob("*.png"))
         if frames:
             plots.save_animation(frames, self.out / "samples.gif")
-        rows = interpolate(self.fixed[:8], self.fixed[8:16], 12)
-        plots.save_grid(self._pictures(rows), self.out / "interpolation.png", columns=12)
-        if len(self.rows) > 1:
-            names = [name for name in self.rows[0] if name != "step"]
-            columns = {name: [row[name] for row in self.rows] for name in names}
-            losses = {name: column for name, column in columns.items() if "loss" in name}
-            answers = {name: column for name, column in columns.items() if "loss" not in name}
-            plots.save_curves(
-                [row["step"] for row in self.rows],
-                {"losses": losses, "D's answers": answers},
-                self.out / "curves.png",
-                {"losses": (2 * math.log(2), "2 log 2"), "D's answers": (0.5, "1/2")},
-            )
+        latents = interpolate(self.fixed[:8], self.fixed[8:16], 12)
+        plots.save_grid(self._pictures(latents), self.out / "interpolation.png", columns=12)
+        if self.rows:
+            self._save_curves()
+            last = self.rows[-max(1, len(self.rows) // 10) :]
+            means = {name: sum(row[name] for row in last) / len(last) for name in last[0]}
+            del means["step"]
+            print("In the last tenth of the run, on average: "
+                  + ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+            print(textwrap.fill(self.game.reading, 88))
         if self.step < self.options.steps:
-            print(
-                f"stopped after step {self.step}; all is saved. Go on with: "
-                f"python {sys.argv[0]} --resume --out {self.out}"
-            )
+            print(f"Stopped after step {self.step}; all is saved. Go on with:\n"
+                  f"  python {sys.argv[0]} --resume --out {self.out}")
+
+    def _save_curves(self) -> None:
+        columns = {name: [row[name] for row in self.rows] for name in self.rows[0]}
+        steps = columns.pop("step")
+        losses = {name: column for name, column in columns.items() if "loss" in name}
+        answers = {name: column for name, column in columns.items() if "loss" not in name}
+        plots.save_curves(
+            steps,
+            {"losses": losses, "D's answers": answers},
+            self.out / "curves.png",
+            {"losses": (self.game.balance, "D loss in balance")},
+        )
 
     # ------------------------------------------------------------ checkpoints
 

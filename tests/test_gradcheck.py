@@ -1,0 +1,439 @@
+"""The checker itself: it passes what is right, and catches one planted mistake after another."""
+
+import re
+
+import numpy
+import pytest
+
+import tinygan
+from tinygan import GradientMismatch, Tensor, check_gradients, functions, grad, losses
+from tinygan.backend import xp
+from tinygan.functions import exp, matmul, mean, sum_to, transpose
+from tinygan.layers import BatchNorm, Conv2d, Dense, Dropout, Flatten, Module, Sequential, Tanh
+from tinygan.tensor import TapeError, record
+
+
+def normal(*shape, seed=0):
+    return numpy.random.default_rng(seed).standard_normal(shape)
+
+
+# ---------------------------------------------------------------- operations with a derivative
+# that can be given: the right one passes, so that it is the planted mistake that is caught.
+
+
+def softmax(derivative):
+    def softmax(x):
+        powers = xp.exp(x.data)
+        return record(powers / powers.sum(axis=-1, keepdims=True), (x,), derivative)
+
+    return softmax
+
+
+def standardize(derivative):
+    def standardize(x):
+        centered = x.data - x.data.mean(axis=0)
+        y = centered / xp.sqrt((centered * centered).mean(axis=0) + 1e-5)
+        return record(y, (x,), lambda dy, y: derivative(x, dy, y))
+
+    return standardize
+
+
+def root(x):
+    """1 / sqrt(variance), for the derivatives of standardize."""
+    centered = x - mean(x, axis=0)
+    return (mean(centered * centered, axis=0) + 1e-5) ** -0.5
+
+
+def average(derivative):
+    def average(x):
+        return record(x.data.mean(axis=-1), (x,), lambda dy, y: derivative(x, dy))
+
+    return average
+
+
+def add(derivative):
+    def add(a, b):
+        return record(a.data + b.data, (a, b), lambda dy, y: dy, lambda dy, y: derivative(b, dy))
+
+    return add
+
+
+def product(derivative):
+    def product(a, b):
+        return record(
+            a.data @ b.data, (a, b),
+            lambda dy, y: derivative(dy, b), lambda dy, y: matmul(transpose(a), dy),
+        )
+
+    return product
+
+
+def tanh(derivative):
+    def tanh(x):
+        return record(xp.tanh(x.data), (x,), derivative)
+
+    return tanh
+
+
+def constant(x):
+    return Tensor(x.data)
+
+
+# name: (operation, the right derivative, the wrong one, inputs)
+PLANTED = {
+    "softmax, seven times too much": (
+        softmax,
+        lambda dy, y: y * (dy - (dy * y).sum(-1, True)),
+        lambda dy, y: y * (dy - (dy * y).sum(-1, True)) * 7.0,
+        [normal(3, 4)],
+    ),
+    "softmax without its sum": (
+        softmax,
+        lambda dy, y: y * (dy - (dy * y).sum(-1, True)),
+        lambda dy, y: y * dy,
+        [normal(3, 4)],
+    ),
+    "BatchNorm with dx zeroed": (
+        standardize,
+        lambda x, dy, y: root(x) * (dy - mean(dy, 0) - y * mean(dy * y, 0)),
+        lambda x, dy, y: dy * 0.0,
+        [normal(5, 3)],
+    ),
+    "BatchNorm without the path through the mean": (
+        standardize,
+        lambda x, dy, y: root(x) * (dy - mean(dy, 0) - y * mean(dy * y, 0)),
+        lambda x, dy, y: root(x) * (dy - y * mean(dy * y, 0)),
+        [normal(5, 3)],
+    ),
+    "BatchNorm without the path through the variance": (
+        standardize,
+        lambda x, dy, y: root(x) * (dy - mean(dy, 0) - y * mean(dy * y, 0)),
+        lambda x, dy, y: root(x) * (dy - mean(dy, 0)),
+        [normal(5, 3)],
+    ),
+    "mean that is a sum": (
+        average,
+        lambda x, dy: dy.reshape(-1, 1) * xp.ones(4) * 0.25,
+        lambda x, dy: dy.reshape(-1, 1) * xp.ones(4),
+        [normal(3, 4)],
+    ),
+    "broadcast without its sum": (
+        add,
+        lambda b, dy: sum_to(dy, b.shape),
+        lambda b, dy: dy[0],
+        [normal(3, 4), normal(4, seed=1)],
+    ),
+    "matrix product without its transpose": (
+        product,
+        lambda dy, b: matmul(dy, transpose(b)),
+        lambda dy, b: matmul(dy, b),
+        [normal(3, 3), normal(3, 3, seed=1)],
+    ),
+    "a sign": (
+        tanh,
+        lambda dy, y: dy * (1 - y * y),
+        lambda dy, y: dy * (y * y - 1),
+        [normal(3, 4)],
+    ),
+    "a thousandth too much": (
+        tanh,
+        lambda dy, y: dy * (1 - y * y),
+        lambda dy, y: dy * (1 - y * y) * 1.001,
+        [normal(3, 4)],
+    ),
+    "not a number": (
+        tanh,
+        lambda dy, y: dy * (1 - y * y),
+        lambda dy, y: dy * float("nan"),
+        [normal(3, 4)],
+    ),
+    "one number of many": (
+        tanh,
+        lambda dy, y: dy * (1 - y * y),
+        lambda dy, y: dy * (1 - y * y) + dy * xp.eye(40)[3],
+        [normal(50, 40)],
+    ),
+}
+planted = pytest.mark.parametrize("name", PLANTED)
+
+
+@planted
+def test_the_right_derivative_passes(name):
+    operation, right, _, inputs = PLANTED[name]
+    check_gradients(operation(right), *inputs)
+
+
+@planted
+def test_a_planted_mistake_is_caught_in_the_first_order(name):
+    operation, _, wrong, inputs = PLANTED[name]
+    with pytest.raises(GradientMismatch, match="first derivative"):
+        check_gradients(operation(wrong), *inputs, order=1)
+
+
+@planted
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_is_caught_in_whatever_direction(name, seed):
+    operation, _, wrong, inputs = PLANTED[name]
+    with pytest.raises(GradientMismatch):
+        check_gradients(operation(wrong), *inputs, seed=seed)
+
+
+# name: (operation, a derivative whose values are right and whose own derivative is wrong, inputs)
+CUT = {
+    "tanh of detached numbers": (
+        tanh, lambda dy, y: dy * (1 - y.detach() * y.detach()), [normal(3, 4)]
+    ),
+    "tanh, half of it": (tanh, lambda dy, y: dy * (1 - y * y.detach()), [normal(3, 4)]),
+    "tanh of detached dy": (tanh, lambda dy, y: dy.detach() * (1 - y * y), [normal(3, 4)]),
+    "BatchNorm with a constant root": (
+        standardize,
+        lambda x, dy, y: root(x.detach()) * (dy - mean(dy, 0) - y * mean(dy * y, 0)),
+        [normal(5, 3)],
+    ),
+    "product of detached weights": (
+        product, lambda dy, b: matmul(dy, transpose(b.detach())), [normal(3, 3), normal(3, 3)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_cut_second_derivative_is_caught_in_the_second_order_alone(name):
+    operation, derivative, inputs = CUT[name]
+    check_gradients(operation(derivative), *inputs, order=1)
+    with pytest.raises(GradientMismatch, match="second derivative"):
+        check_gradients(operation(derivative), *inputs)
+
+
+def test_a_forgotten_path_through_detach_is_caught():
+    with pytest.raises(GradientMismatch, match="backprop gave 0,"):
+        check_gradients(constant, normal(3))
+
+
+def test_a_derivative_of_the_wrong_shape_is_caught():
+    def unsummed(b, dy):
+        return dy
+
+    with pytest.raises(TapeError, match=r"derivative of add has shape \(3, 4\).*\(4,\)"):
+        check_gradients(add(unsummed), normal(3, 4), normal(4))
+
+
+def test_a_mistake_in_any_argument_is_caught():
+    def scaled(a, b, c):
+        return record(
+            a.data + b.data + c.data, (a, b, c),
+            lambda dy, y: dy, lambda dy, y: dy, lambda dy, y: dy * 2.0,
+        )
+
+    with pytest.raises(GradientMismatch, match=r"argument 2 \(c\).*ratio 2\)"):
+        check_gradients(scaled, normal(3), normal(3), normal(3))
+
+
+# ---------------------------------------------------------------- what the message names
+
+
+def message(function, *inputs, **options):
+    with pytest.raises(GradientMismatch) as caught:
+        check_gradients(function, *inputs, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_message_names_function_order_argument_and_ratio():
+    operation, _, wrong, inputs = PLANTED["softmax, seven times too much"]
+    assert re.fullmatch(
+        r"softmax, first derivative by argument 0 \(x\) at index \(\d, \d\) of shape \(3, 4\): "
+        r"backprop gave \S+, finite differences \S+ \(ratio 7\)",
+        message(operation(wrong), *inputs),
+    )
+
+
+def test_the_message_names_the_number_that_is_most_wrong():
+    def one_wrong(x):
+        factor = numpy.ones((4, 5))
+        factor[2, 3], factor[0, 1] = 3, 1.5
+        return record(x.data * 2, (x,), lambda dy, y: dy * 2 * Tensor(factor))
+
+    text = message(one_wrong, normal(4, 5))
+    gave, measured = re.search(r"gave (\S+), finite differences (\S+) ", text).groups()
+    assert "at index (2, 3) of shape (4, 5)" in text and "(ratio 3)" in text
+    assert float(gave) == pytest.approx(3 * float(measured), rel=1e-6)
+
+
+def test_the_message_names_a_scalar_argument():
+    wrong = tanh(lambda dy, y: dy)
+    assert "argument 0 (x) at index () of shape ()" in message(wrong, numpy.array(0.5))
+
+
+def test_the_message_names_the_second_derivative_and_by_what():
+    def half(dy, y):
+        return dy * (1 - y * y.detach())
+
+    text = message(tanh(half), normal(3))
+    assert text.startswith("tanh, second derivative by argument 0 (x) at index (")
+    assert "(ratio 0.5)" in text
+
+    def ignores_dy(dy, y):
+        return dy.detach() * (1 - y * y)
+
+    assert "second derivative by the incoming gradient" in message(tanh(ignores_dy), normal(3))
+
+
+def test_arguments_without_a_name_are_numbered():
+    def wrong(*tensors):
+        return tensors[0] + tanh(lambda dy, y: dy)(tensors[1])
+
+    assert "first derivative by argument 1 at index" in message(wrong, normal(3), normal(3))
+
+
+# ---------------------------------------------------------------- Modules
+
+
+class Wrong(Module):
+    """A layer whose gradient by the shift is three times too much."""
+
+    def __init__(self):
+        self.inner = Dense(3, 2)
+
+    def forward(self, x):
+        shift = self.inner.bias
+        triple = record(shift.data, (shift,), lambda dy, y: dy * 3.0)
+        return matmul(x, self.inner.weight) + triple
+
+
+def test_a_module_is_checked_by_its_parameters_under_their_names():
+    text = message(Wrong(), normal(4, 3))
+    assert text.startswith("Wrong, first derivative by inner.bias at index (")
+    assert "of shape (2,)" in text and "(ratio 3)" in text
+
+
+def test_a_module_whose_input_gradient_is_wrong_names_the_argument():
+    class Bad(Dense):
+        def forward(self, x):
+            return super().forward(tanh(lambda dy, y: dy)(x))
+
+    assert message(Bad(3, 2), normal(4, 3)).startswith("Bad, first derivative by argument 0 at")
+
+
+def test_a_right_network_passes():
+    network = Sequential(
+        Conv2d(1, 2, kernel=3, stride=2, padding=1, scale=0.5), BatchNorm(2), Tanh(), Flatten(),
+        Dense(8, 1),
+    )
+    check_gradients(network, normal(3, 4, 4, 1))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_module_gets_everything_back_as_it_was(right):
+    network = Sequential(BatchNorm(3), Dense(3, 2) if right else Wrong())
+    before, held = network.state(), [p.data for p in network.parameters()]
+    if right:
+        check_gradients(network, normal(4, 3))
+    else:
+        message(network, normal(4, 3))
+    assert all(p.data is array for p, array in zip(network.parameters(), held, strict=True))
+    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+    after = network.state()
+    changed = [name for name in before if not numpy.array_equal(before[name], after[name])]
+    assert changed == [] and {array.dtype.name for array in after.values()} == {"float32"}
+
+
+def test_a_network_in_eval_is_checked_with_its_running_statistics():
+    layer = BatchNorm(3)
+    layer(Tensor(normal(8, 3)))
+    check_gradients(layer.eval(), normal(1, 3))
+
+
+# ---------------------------------------------------------------- inputs
+
+
+def test_float32_inputs_are_checked_as_float64():
+    check_gradients(exp, normal(3).astype("float32"))
+    check_gradients(exp, Tensor(normal(3).astype("float32"), requires_grad=True))
+
+
+def test_integers_are_passed_on_as_they_are():
+    seen = []
+
+    def rows(x, indices):
+        seen.append(indices.dtype)
+        return functions.take(x, indices)
+
+    check_gradients(rows, normal(3, 2), numpy.array([0, 2, 2]))
+    assert set(seen) == {numpy.dtype("int64")}
+
+
+def test_inputs_and_their_gradients_are_left_alone():
+    array = normal(3)
+    x = Tensor(array.copy(), requires_grad=True)
+    check_gradients(exp, x)
+    assert x.grad is None and numpy.array_equal(x.numpy(), array)
+
+
+def test_without_a_float_there_is_nothing_to_check():
+    with pytest.raises(ValueError, match="no input is a float array"):
+        check_gradients(lambda i: Tensor(1.0), numpy.array([1, 2]))
+
+
+def test_an_input_that_has_no_influence_passes():
+    check_gradients(lambda a, b: a * 2.0, normal(3), normal(3))
+
+
+def test_a_function_of_the_loss_kind_passes_to_second_order():
+    check_gradients(losses.Minimax().discriminator, normal(4, 1), normal(4, 1, seed=1))
+
+
+def test_the_global_generator_is_left_alone():
+    tinygan.seed(0)
+    expected = tinygan.backend.random_normal(3)
+    tinygan.seed(0)
+    check_gradients(exp, normal(3))
+    assert (tinygan.backend.random_normal(3) == expected).all()
+
+
+# ---------------------------------------------------------------- what cannot be checked
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda x: Tensor(x.data.astype("float32")),
+        lambda x: record(xp.tanh(x.data).astype("float32"), (x,), lambda dy, y: dy),
+    ],
+)
+def test_a_leak_of_float32_is_named(leak):
+    with pytest.raises(ValueError, match="answers float32 to float64 inputs: look for a cast"):
+        check_gradients(leak, normal(3))
+
+
+def test_a_function_that_changes_its_input_is_named():
+    def in_place(a, b):
+        b.data *= 2
+        return a + b
+
+    with pytest.raises(ValueError, match="in_place changes its argument 1: work on a copy"):
+        check_gradients(in_place, normal(3), normal(3))
+
+
+def test_a_function_that_draws_random_numbers_is_named():
+    with pytest.raises(ValueError, match="Dropout answers differently to the same input"):
+        check_gradients(Dropout(0.5), normal(30))
+    check_gradients(Dropout(0.5).eval(), normal(30))
+
+
+def test_a_function_that_counts_its_calls_is_named():
+    calls = []
+
+    def counting(x):
+        calls.append(1)
+        return x * float(len(calls))
+
+    with pytest.raises(ValueError, match="counting answers differently"):
+        check_gradients(counting, normal(3))
+
+
+def test_a_function_that_uses_grad_can_be_checked():
+    def squared_slope(x):  # as in a gradient penalty
+        (slopes,) = grad((functions.tanh(x) ** 2).sum(), [x], create_graph=True)
+        return (slopes * slopes).sum()
+
+    check_gradients(squared_slope, normal(3))

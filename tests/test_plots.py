@@ -1,0 +1,231 @@
+"""Pictures, read back pixel by pixel, and files that are replaced whole or not at all."""
+
+import errno
+
+import numpy
+import pytest
+from PIL import Image
+
+from tinygan.files import UsageError, replacing
+from tinygan.plots import grid, save_animation, save_curves, save_grid
+
+
+def shades(count, height=2, width=3, channels=1):
+    """Images of one shade each: image i has bytes of value 10 i."""
+    bytes_ = numpy.arange(count, dtype="float32")[:, None, None, None] * 10
+    return numpy.broadcast_to(bytes_ / 127.5 - 1, (count, height, width, channels))
+
+
+def pixels(picture):
+    return numpy.asarray(picture)
+
+
+# ---------------------------------------------------------------- grids
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "scale", "gap", "rows"),
+    [(6, 3, 1, 1, 2), (7, 3, 2, 1, 3), (1, 1, 3, 1, 1), (2, 4, 1, 2, 1), (4, 2, 1, 0, 2)],
+)
+def test_images_lie_row_by_row_with_white_between(count, columns, scale, gap, rows):
+    picture = grid(shades(count), columns, scale, gap)
+    expected = numpy.full((rows * (2 + gap) - gap, columns * (3 + gap) - gap), 255)
+    for i in range(count):
+        top, left = i // columns * (2 + gap), i % columns * (3 + gap)
+        expected[top : top + 2, left : left + 3] = 10 * i
+    assert picture.mode == "L"
+    assert numpy.array_equal(pixels(picture), expected.repeat(scale, 0).repeat(scale, 1))
+
+
+def test_minus_one_is_black_and_one_is_white_and_more_is_no_more():
+    image = numpy.array([-2.0, -1, -0.5, 0, 0.5, 1, 2]).reshape(1, 1, 7, 1)
+    assert pixels(grid(image, columns=1, scale=1)).tolist() == [[0, 0, 64, 128, 191, 255, 255]]
+
+
+def test_three_channels_are_red_green_and_blue():
+    image = numpy.array([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1]]).reshape(1, 1, 3, 3)
+    picture = grid(image, columns=1, scale=1)
+    assert picture.mode == "RGB"
+    assert pixels(picture).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
+
+
+def test_an_image_stands_upright():
+    image = numpy.array([[-1.0, 1], [1, 1], [1, 1]]).reshape(1, 3, 2, 1)
+    assert pixels(grid(image, columns=1, scale=1)).tolist() == [[0, 255], [255, 255], [255, 255]]
+
+
+def test_eight_images_in_a_row_unless_said_otherwise():
+    assert grid(shades(64, 28, 28)).size == (3 * (8 * 29 - 1), 3 * (8 * 29 - 1))
+
+
+def test_images_are_left_as_they_were():
+    images = shades(4).copy()
+    grid(images)
+    assert numpy.array_equal(images, shades(4))
+
+
+def test_a_saved_grid_is_a_png_of_the_same_pixels(tmp_path):
+    path = tmp_path / "new" / "folder" / "grid.png"
+    save_grid(shades(5), path, columns=2)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert numpy.array_equal(pixels(picture), pixels(grid(shades(5), 2)))
+
+
+# ---------------------------------------------------------------- animations
+
+
+def frames_of(path):
+    with Image.open(path) as animation:
+        for i in range(animation.n_frames):
+            animation.seek(i)
+            yield numpy.asarray(animation.convert("L")), animation.info["duration"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_an_animation_shows_the_frames_in_their_order_and_lingers_on_the_last(tmp_path, count):
+    paths = [tmp_path / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        save_grid(shades(i + 2)[-1:], path, columns=1)
+    save_animation(paths, tmp_path / "all.gif", milliseconds=150)
+    frames = list(frames_of(tmp_path / "all.gif"))
+    seen = [int(frame.mean().round()) for frame, _ in frames]
+    assert seen == [10 * (i + 1) for i in range(count)]
+    if count > 1:
+        assert [duration for _, duration in frames] == [150] * (count - 1) + [2000]
+
+
+def test_an_animation_repeats_for_ever(tmp_path):
+    paths = [tmp_path / "0.png", tmp_path / "1.png"]
+    for i, path in enumerate(paths):
+        save_grid(shades(i + 1)[-1:], path)
+    save_animation(paths, tmp_path / "all.gif")
+    with Image.open(tmp_path / "all.gif") as animation:
+        assert animation.info["loop"] == 0
+
+
+def test_colours_survive_in_an_animation(tmp_path):
+    red = numpy.array([1.0, -1, -1]).reshape(1, 1, 1, 3)
+    for name, image in [("0", red), ("1", -red)]:
+        save_grid(image, tmp_path / f"{name}.png", columns=1)
+    save_animation([tmp_path / "0.png", tmp_path / "1.png"], tmp_path / "all.gif")
+    with Image.open(tmp_path / "all.gif") as animation:
+        assert numpy.asarray(animation.convert("RGB"))[0, 0].tolist() == [255, 0, 0]
+        animation.seek(1)
+        assert numpy.asarray(animation.convert("RGB"))[0, 0].tolist() == [0, 255, 255]
+
+
+# ---------------------------------------------------------------- curves
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are saved, so that their curves can be read."""
+    from matplotlib.figure import Figure
+
+    seen, save = [], Figure.savefig
+
+    def savefig(figure, *arguments, **options):
+        seen.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return seen
+
+
+STEPS = list(range(10, 2010, 10))  # 200 rows: a fiftieth is 4 of them
+NOISE = numpy.random.default_rng(0).standard_normal((3, 200))
+PANELS = {"losses": {"D loss": NOISE[0], "G loss": NOISE[1]}, "answers": {"D(x)": NOISE[2]}}
+
+
+def test_each_panel_has_its_title_and_the_names_of_its_curves(tmp_path, figures):
+    save_curves(STEPS, PANELS, tmp_path / "curves.png")
+    (figure,) = figures
+    assert [axes.get_title() for axes in figure.axes] == ["losses", "answers"]
+    names = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert names == [["D loss", "G loss"], ["D(x)"]]
+    assert all(axes.get_xlabel() == "step" for axes in figure.axes)
+
+
+def test_a_curve_is_shown_as_logged_and_as_its_running_mean(tmp_path, figures):
+    save_curves(STEPS, PANELS, tmp_path / "curves.png")
+    raw, mean = figures[0].axes[1].lines
+    assert raw.get_xdata().tolist() == STEPS and numpy.array_equal(raw.get_ydata(), NOISE[2])
+    assert mean.get_xdata().tolist() == STEPS[3:]  # a mean stands where its last row does
+    expected = [NOISE[2][i : i + 4].mean() for i in range(197)]
+    numpy.testing.assert_allclose(mean.get_ydata(), expected, atol=1e-12)
+    assert raw.get_color() == mean.get_color() and raw.get_alpha() < 1
+
+
+def test_a_level_is_marked_in_its_panel_alone(tmp_path, figures):
+    save_curves(STEPS, PANELS, tmp_path / "curves.png", {"answers": (0.5, "1/2")})
+    losses, answers = figures[0].axes
+    assert len(losses.lines) == 4 and len(answers.lines) == 3
+    assert list(answers.lines[-1].get_ydata()) == [0.5, 0.5]
+    assert answers.get_legend().get_texts()[-1].get_text() == "1/2"
+
+
+def test_two_rows_are_enough_for_curves(tmp_path, figures):
+    save_curves([1, 2], {"loss": {"D": [3.0, 4.0]}}, tmp_path / "curves.png")
+    for line in figures[0].axes[0].lines:
+        assert line.get_xdata().tolist() == [1, 2] and list(line.get_ydata()) == [3, 4]
+
+
+def test_saved_curves_are_a_png_that_shows_something(tmp_path):
+    save_curves(STEPS, PANELS, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.format == "PNG" and picture.width > 2 * picture.height
+        assert pixels(picture.convert("L")).std() > 10
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_nothing_lies_around_afterwards(tmp_path):
+    save_grid(shades(2), tmp_path / "grid.png")
+    save_animation([tmp_path / "grid.png"], tmp_path / "all.gif")
+    save_curves(STEPS, PANELS, tmp_path / "curves.png")
+    save_grid(shades(3), tmp_path / "grid.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.gif", "curves.png", "grid.png"]
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), replacing(path) as temporary:
+        temporary.write_text("ne")
+        raise error
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_while_it_is_written_the_old_file_can_be_read(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old" and temporary.parent == path.parent
+    assert path.read_text() == "new"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(UsageError, match=r"cannot write .*file\.txt: No space left.*; make room"):
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda path: save_grid(shades(2), path),
+        lambda path: save_curves(STEPS, PANELS, path),
+    ],
+)
+def test_a_folder_that_is_a_file_is_one_sentence(tmp_path, save):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write .*file.picture\.png.*another folder"):
+        save(tmp_path / "file" / "picture.png")
