@@ -10,7 +10,7 @@ import math
 from tinygan import Tensor, datasets, losses, no_grad, training
 from tinygan.backend import random_normal
 from tinygan.functions import sigmoid
-from tinygan.layers import Dense, Flatten, LeakyReLU, Reshape, Sequential, Tanh
+from tinygan.layers import Dense, Flatten, LeakyReLU, Module, Reshape, Sequential, Tanh
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 # The penalty needs a gradient of a gradient, as dear as the rest of the step. Every fourth
@@ -18,20 +18,28 @@ from tinygan.optimizers import Adam, ExponentialMovingAverage
 R1_EVERY = 4
 
 
+class Lift(Module):
+    """Pixels from [-1, 1] to [0, 2]: the empty background is 0, and what is 0 moves no weight."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + 1.0
+
+
 def make_generator(latent: int, image: tuple[int, ...]) -> Sequential:
     """Latents z (N, latent) to images (N, H, W, C) in [-1, 1]."""
+    last = Dense(512, math.prod(image))
+    last.bias.data[:] = -1.5  # so that the first images are dark, as the real ones are
     return Sequential(
         Dense(latent, 256), LeakyReLU(0.2),
         Dense(256, 512), LeakyReLU(0.2),
-        Dense(512, math.prod(image)), Tanh(),
-        Reshape(*image),
+        last, Tanh(), Reshape(*image),
     )
 
 
 def make_discriminator(image: tuple[int, ...]) -> Sequential:
     """Images (N, H, W, C) to logits (N, 1): the larger, the surer D is that they are real."""
     return Sequential(
-        Flatten(),
+        Lift(), Flatten(),
         Dense(math.prod(image), 512), LeakyReLU(0.2),
         Dense(512, 256), LeakyReLU(0.2),
         Dense(256, 1),
@@ -40,7 +48,7 @@ def make_discriminator(image: tuple[int, ...]) -> Sequential:
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/mnist_gan", steps=15_000, batch_size=32, latent=64, lr=2e-3
+        __doc__, out="runs/mnist_gan", steps=12_000, batch_size=32, latent=16, lr=2e-3
     )
     parser.add_argument("--loss", default="non-saturating", choices=losses.GAMES,
                         help="the game; minimax is equation 1 of the paper")

@@ -1,4 +1,4 @@
-"""unfold, fold and both convolutions: against plain loops, as adjoints, to second order."""
+"""unfold, fold and the convolutions: against plain loops, as adjoints, to second order."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ import numpy
 import pytest
 
 from tinygan import Tensor, check_gradients, grad
-from tinygan.convolution import conv2d, conv_transpose2d, fold, unfold
-from tinygan.functions import ShapeError
+from tinygan.convolution import conv2d, conv_transpose2d, conv_weight, fold, unfold
+from tinygan.functions import ShapeError, crop, matmul, pad
 
 
 def normal(*shape, seed=0):
@@ -47,7 +47,7 @@ CASES = {
     "odd sizes that leave a rest": Case(2, 8, 7, 2, 3, 3, 2, 0),
     "a rest under padding": Case(1, 6, 8, 2, 2, 3, 2, 1),
     "stride does not divide kernel": Case(2, 8, 11, 2, 2, 5, 3, 1),
-    "stride larger than kernel": Case(2, 7, 9, 2, 3, 2, 3, 0),
+    "stride larger than kernel": Case(2, 7, 10, 2, 3, 2, 3, 0),
     "stride much larger, with a rest": Case(1, 8, 10, 2, 2, 1, 4, 0),
     "kernel 1": Case(3, 4, 5, 3, 2, 1, 1, 0),
     "kernel 1, stride 2": Case(1, 5, 4, 2, 3, 1, 2, 0),
@@ -100,14 +100,20 @@ def looped_conv2d(x, w, case):
     return y
 
 
-def looped_conv_transpose2d(x, w, case):
-    n, rows, columns, _ = x.shape
-    height, width = (case.stride * (size - 1) + case.kernel for size in (rows, columns))
-    y = numpy.zeros((n, height, width, w.shape[2]))
-    for i, j, patch in places(rows, columns, case.kernel, case.stride):
-        y[patch] += numpy.einsum("nc,aboc->nabo", x[:, i, j], w)
+def looped_conv_transpose2d(x, w, case, size):
     p = case.padding
-    return y[:, p : height - p, p : width - p]
+    y = numpy.zeros((len(x), size[0] + 2 * p, size[1] + 2 * p, w.shape[2]))
+    for i, j, patch in places(x.shape[1], x.shape[2], case.kernel, case.stride):
+        y[patch] += numpy.einsum("nc,aboc->nabo", x[:, i, j], w)
+    return y[:, p : p + size[0], p : p + size[1]]
+
+
+def looped_conv_weight(x, y, case):
+    x = padded(x, case.padding)
+    w = numpy.zeros((case.kernel, case.kernel, x.shape[3], y.shape[3]))
+    for i, j, patch in places(case.rows, case.columns, case.kernel, case.stride):
+        w += numpy.einsum("nabc,no->abco", x[patch], y[:, i, j])
+    return w
 
 
 # ---------------------------------------------------------------- unfold and fold
@@ -172,15 +178,58 @@ def test_conv2d_is_the_sum_over_the_patch(case):
 
 @cases
 def test_conv_transpose2d_paints_a_weighted_kernel_for_each_pixel(case):
-    x, w = small_images(case), weight(case)
-    expected = looped_conv_transpose2d(x, w, case)
-    if not expected.shape[1] or not expected.shape[2]:
-        with pytest.raises(ShapeError, match="takes away all of them"):
-            conv_transpose2d(Tensor(x), Tensor(w), case.stride, case.padding)
-        return
-    y = conv_transpose2d(Tensor(x), Tensor(w), case.stride, case.padding)
+    x, w, size = small_images(case), weight(case), (case.height, case.width)
+    y = conv_transpose2d(Tensor(x), Tensor(w), case.stride, case.padding, size)
+    expected = looped_conv_transpose2d(x, w, case, size)
     assert y.shape == expected.shape
     numpy.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-13)
+
+
+@cases
+def test_conv_transpose2d_gives_the_smallest_size_unless_told(case):
+    x, w = Tensor(small_images(case)), Tensor(weight(case))
+    smallest = tuple(
+        case.stride * (count - 1) + case.kernel - 2 * case.padding
+        for count in (case.rows, case.columns)
+    )
+    if min(smallest) < 1:
+        with pytest.raises(ShapeError, match=f"{smallest[0]} x {smallest[1]}"):
+            conv_transpose2d(x, w, case.stride, case.padding)
+        return
+    y = conv_transpose2d(x, w, case.stride, case.padding)
+    given = conv_transpose2d(x, w, case.stride, case.padding, smallest)
+    assert y.shape[1:3] == smallest and numpy.array_equal(y.numpy(), given.numpy())
+    assert all(case.count(n) == m for n, m in zip(smallest, x.shape[1:3], strict=True))
+
+
+@cases
+def test_conv_weight_is_the_sum_over_all_places(case):
+    x, y = images(case), small_images(case, seed=1)
+    w = conv_weight(Tensor(x), Tensor(y), case.kernel, case.stride, case.padding)
+    assert w.shape == weight(case).shape
+    numpy.testing.assert_allclose(w.numpy(), looped_conv_weight(x, y, case), rtol=1e-12, atol=1e-13)
+
+
+@cases
+def test_conv2d_is_the_product_of_patches_and_weights(case):
+    # the plain version, in the library's own functions
+    x, w = Tensor(images(case)), Tensor(weight(case))
+    p = case.padding
+    patches = unfold(pad(x, ((0, 0), (p, p), (p, p), (0, 0))), case.kernel, case.stride)
+    plain = matmul(patches, w.reshape(-1, case.outputs)).numpy()
+    y = conv2d(x, w, case.stride, p).numpy()
+    numpy.testing.assert_allclose(y, plain, rtol=1e-12, atol=1e-13)
+
+
+@cases
+def test_conv_transpose2d_is_the_fold_of_a_product(case):
+    x, w = Tensor(small_images(case)), Tensor(weight(case))
+    p = case.padding
+    columns = matmul(x, w.reshape(-1, case.outputs).transpose())
+    painted = fold(columns, (case.height + 2 * p, case.width + 2 * p), case.kernel, case.stride)
+    plain = crop(painted, ((0, 0), (p, p), (p, p), (0, 0))).numpy()
+    y = conv_transpose2d(x, w, case.stride, p, (case.height, case.width)).numpy()
+    numpy.testing.assert_allclose(y, plain, rtol=1e-12, atol=1e-13)
 
 
 def test_conv2d_does_not_turn_the_kernel_around():
@@ -192,16 +241,17 @@ def test_conv2d_does_not_turn_the_kernel_around():
 
 
 @filled
-def test_conv_transpose2d_is_the_adjoint_of_conv2d(case):
-    # With images of exactly the size that conv_transpose2d gives: no rest.
-    height, width = (case.stride * (size - 1) + case.kernel - 2 * case.padding
-                     for size in (case.rows, case.columns))
-    x = normal(case.n, height, width, case.inputs)
-    y, w = small_images(case, seed=1), weight(case)
+def test_the_three_functions_are_one_sum(case):
+    # <conv2d(x, w), y> = <x, conv_transpose2d(y, w)> = <w, conv_weight(x, y)>
+    x, y, w = images(case), small_images(case, seed=1), weight(case)
     convolved = conv2d(Tensor(x), Tensor(w), case.stride, case.padding).numpy()
-    painted = conv_transpose2d(Tensor(y), Tensor(w), case.stride, case.padding).numpy()
-    assert convolved.shape == y.shape and painted.shape == x.shape
-    assert (convolved * y).sum() == pytest.approx((x * painted).sum(), rel=1e-12, abs=1e-12)
+    painted = conv_transpose2d(
+        Tensor(y), Tensor(w), case.stride, case.padding, (case.height, case.width)
+    ).numpy()
+    met = conv_weight(Tensor(x), Tensor(y), case.kernel, case.stride, case.padding).numpy()
+    whole = (convolved * y).sum()
+    assert whole == pytest.approx((x * painted).sum(), rel=1e-12, abs=1e-12)
+    assert whole == pytest.approx((w * met).sum(), rel=1e-12, abs=1e-12)
 
 
 @filled
@@ -213,29 +263,29 @@ def test_gradients_of_conv2d_to_second_order_by_both_arguments(case):
 
 @filled
 def test_gradients_of_conv_transpose2d_to_second_order_by_both_arguments(case):
+    size = (case.height, case.width)
     check_gradients(
-        lambda x, w: conv_transpose2d(x, w, case.stride, case.padding),
+        lambda x, w: conv_transpose2d(x, w, case.stride, case.padding, size),
         small_images(case), weight(case),
     )
 
 
-@pytest.mark.parametrize("function", [conv2d, conv_transpose2d])
-def test_a_loss_made_of_a_weight_gradient_has_gradients(function):
-    def loss(x, w):
-        (slopes,) = grad((function(x, w, 2, 1) ** 3).sum(), [w], create_graph=True)
-        return (slopes * slopes).sum()
+@filled
+def test_gradients_of_conv_weight_to_second_order_by_both_arguments(case):
+    check_gradients(
+        lambda x, y: conv_weight(x, y, case.kernel, case.stride, case.padding),
+        images(case), small_images(case),
+    )
 
-    inputs = [normal(1, 3, 4, 2), normal(4, 4, 2, 2, seed=1)]
-    tensors = [Tensor(array, requires_grad=True) for array in inputs]
-    for i, gradient in enumerate(grad(loss(*tensors), tensors)):
-        direction = normal(*gradient.shape, seed=2)
-        ends = []
-        for step in (1e-5, -1e-5):
-            moved = list(inputs)
-            moved[i] = inputs[i] + step * direction
-            ends.append(loss(*[Tensor(array, requires_grad=True) for array in moved]).item())
-        measured = (ends[0] - ends[1]) / 2e-5
-        assert (gradient.numpy() * direction).sum() == pytest.approx(measured, rel=1e-7)
+
+@pytest.mark.parametrize("function", [conv2d, conv_transpose2d])
+@pytest.mark.parametrize("by", ["x", "w"])
+def test_third_derivatives(function, by):
+    def slopes(x, w):
+        wanted = {"x": x, "w": w}[by]
+        return grad((function(x, w, 2, 1) ** 3).sum(), [wanted], create_graph=True)[0]
+
+    check_gradients(slopes, normal(1, 3, 4, 2), normal(4, 4, 2, 2, seed=1) * 0.5)
 
 
 def test_an_empty_batch_gives_weight_gradients_of_zero():
@@ -300,9 +350,19 @@ ERRORS = {
     "channels, transposed": (lambda: conv_transpose2d(zeros(1, 5, 5, 8), zeros(3, 3, 8, 4)),
                              ["(1, 5, 5, 8)", "8 channels", "(3, 3, 8, 4)", "4", "(K, K, O, C)"]),
     "kernel larger than image": (lambda: conv2d(zeros(2, 3, 7, 1), zeros(5, 5, 1, 1), 2),
-                                 ["kernel", "5", "3", "(3 - 5) // 2 + 1 = 0"]),
+                                 ["kernel", "5", "3", "(3 + 2 * 0 - 5) // 2 + 1 = 0"]),
     "padding takes all": (lambda: conv_transpose2d(zeros(1, 2, 2, 1), zeros(3, 3, 1, 1), 1, 2),
-                          ["(1, 2, 2, 1)", "kernel 3", "stride 1", "4 x 4", "padding 2"]),
+                          ["(1, 2, 2, 1)", "0 x 0", "1 (OH - 1) + 3 - 2 * 2"]),
+    "size that conv2d would not take there": (
+        lambda: conv_transpose2d(zeros(1, 3, 3, 1), zeros(4, 4, 1, 1), 2, 1, (8, 6)),
+        ["(1, 3, 3, 1)", "6 x 6", "1 more", "8 x 6"]),
+    "images of another size, conv_weight": (
+        lambda: conv_weight(zeros(1, 5, 5, 2), zeros(1, 4, 4, 3), 3),
+        ["(1, 5, 5, 2)", "(1, 4, 4, 3)"]),
+    "as many pixels, but others, conv_weight": (
+        lambda: conv_weight(zeros(1, 6, 4, 2), zeros(1, 2, 4, 3), 3),
+        ["(1, 6, 4, 2)", "(1, 2, 4, 3)"]),
+    "not images, conv_weight": (lambda: conv_weight(zeros(5, 5), zeros(3, 3), 3), ["(5, 5)"]),
     "stride 0": (lambda: conv2d(zeros(1, 5, 5, 1), zeros(3, 3, 1, 1), 0),
                  ["stride 0", "1 or more"]),
     "stride 0, transposed": (lambda: conv_transpose2d(zeros(1, 5, 5, 1), zeros(3, 3, 1, 1), 0),

@@ -13,6 +13,7 @@ import pytest
 
 from tinygan import datasets
 from tinygan.datasets import DataError, Originals, download, load
+from tinygan.files import UsageError
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 PICTURES = np.random.default_rng(0).integers(256, size=(50, 28, 28), dtype=np.uint8)
@@ -149,7 +150,7 @@ def test_two_sets_with_equal_file_names_do_not_mix_in_one_folder(server, tmp_pat
 
 def test_a_folder_that_cannot_be_written_is_an_error(server, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DataError, match="cannot write .*: name another --data-dir"):
+    with pytest.raises(UsageError, match="cannot write .*; make room or give another folder"):
         download(source(server, "good"), IMAGES, tmp_path / "file")
 
 
@@ -158,7 +159,7 @@ def test_a_full_disk_leaves_no_partial_file(server, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(datasets.os, "replace", full)
-    with pytest.raises(DataError, match="No space left"):
+    with pytest.raises(UsageError, match="No space left"):
         download(source(server, "good"), IMAGES, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

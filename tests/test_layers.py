@@ -113,6 +113,32 @@ def test_gradients_to_second_order_by_input_and_weights(name):
         check_gradients(layer, array)
 
 
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("Dropout", "Embedding")])
+def test_third_derivatives_by_the_input(name):
+    make, array = LAYERS[name]
+    layer = make()
+
+    def slopes(x):
+        return grad((layer(x) ** 3).sum(), [x], create_graph=True)[0]
+
+    check_gradients(slopes, array)
+
+
+@layers
+def test_a_tape_that_is_walked_again_answers_for_the_new_gradient(name):
+    make, array = LAYERS[name]
+    layer = make()
+    x = Tensor(array, requires_grad=array.dtype == "float64")
+    y = layer(x)
+    v = normal(*y.shape, seed=1)
+    inputs = [tensor for tensor in [x, *layer.parameters()] if tensor.requires_grad]
+    once, twice = (
+        grad((y * Tensor(v * factor)).sum(), inputs, create_graph=True) for factor in (1, 2)
+    )
+    for a, b in zip(once, twice, strict=True):
+        numpy.testing.assert_allclose(b.numpy(), 2 * a.numpy(), rtol=1e-5, atol=1e-6)
+
+
 @layers
 def test_float64_stays_float64(name):
     make, array = LAYERS[name]
@@ -353,7 +379,7 @@ def test_a_rate_that_is_no_share_is_an_error(rate):
 @pytest.mark.parametrize(
     ("make", "spread"),
     [
-        (lambda: Dense(200, 300), math.sqrt(2 / 200)),
+        (lambda: Dense(200, 300), 1 / math.sqrt(200)),
         (lambda: Dense(200, 300, scale=0.02), 0.02),
         (lambda: Conv2d(50, 60, kernel=4), 0.02),
         (lambda: Conv2d(50, 60, kernel=4, scale=0.1), 0.1),
@@ -375,10 +401,10 @@ def test_biases_start_at_zero_and_scales_at_one():
         assert layer.scale.numpy().tolist() == [1, 1] and layer.shift.numpy().tolist() == [0, 0]
 
 
-def test_he_weights_keep_the_size_of_activations_through_relus():
-    network = Sequential(*[layer for _ in range(10) for layer in (Dense(400, 400), ReLU())])
-    x = normal(100, 400, dtype="float32")
-    ratio = (use(network, x) ** 2).mean() / (x**2).mean()  # 2^-10 with half the variance
+def test_through_dense_layers_outputs_stay_as_large_as_inputs():
+    network = Sequential(*[Dense(400, 300) if i % 2 else Dense(300, 400) for i in range(10)])
+    x = normal(100, 300, dtype="float32")
+    ratio = (use(network, x) ** 2).mean() / (x**2).mean()  # 2^10 with twice the variance
     assert 0.3 < ratio < 3
 
 
@@ -444,6 +470,7 @@ class Mixed(Module):
         self.body = Sequential(Dense(2, 3), Dense(3, 2))
         self.second = Parameter(numpy.zeros(1, "float32"))
         self.heads = (Dense(2, 1, bias=False), Dense(2, 1, bias=False))
+        self.shifts = [Parameter(numpy.zeros(1, "float32")) for _ in range(2)]
 
 
 def test_parameters_are_those_of_all_layers_in_their_order():
@@ -458,6 +485,7 @@ def test_parameters_keep_the_order_of_definition_beside_layers():
     assert list(Mixed().named_parameters()) == [
         "first", "body.layers.0.weight", "body.layers.0.bias", "body.layers.1.weight",
         "body.layers.1.bias", "second", "heads.0.weight", "heads.1.weight",
+        "shifts.0", "shifts.1",
     ]
 
 
@@ -587,3 +615,9 @@ def test_a_gradient_penalty_goes_through_a_frozen_network():
         (slopes,) = grad(network(x).sum(), [x], create_graph=True)
         (slopes * slopes).sum().backward()
     assert x.grad.numpy().any() and network.layers[0].weight.grad is None
+
+
+def test_a_layer_that_is_used_twice_is_one_layer_to_the_optimizer():
+    layer = Dense(3, 3)
+    network = Sequential(layer, ReLU(), layer)
+    assert network.parameters() == [layer.weight, layer.bias]

@@ -109,6 +109,17 @@ def test_each_player_pulls_the_logits_to_its_side(game, player):
         assert numpy.sign(-slopes.numpy()).reshape(-1).tolist() == [-1, 1]
 
 
+@games
+def test_the_balance_is_the_least_that_d_can_lose_with_one_answer_to_all(game):
+    def loss(answer):
+        same = Tensor(numpy.full((5, 1), answer))
+        return game().discriminator(same, same).item()
+
+    assert min(loss(answer) for answer in numpy.linspace(-3, 3, 601)) == pytest.approx(
+        game.balance, abs=1e-12
+    )
+
+
 @pytest.mark.parametrize("game", [Minimax, NonSaturating])
 def test_a_discriminator_that_cannot_tell_loses_two_log_two(game):
     # Goodfellow et al. 2014, theorem 1: at D = 1/2 the value of the game is -log 4.

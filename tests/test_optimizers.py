@@ -7,9 +7,9 @@ import pytest
 
 import tinygan
 from tinygan import Tensor, losses, no_grad
-from tinygan.backend import random_normal, to_device, to_host
+from tinygan.backend import BLOCK, random_normal, to_device, to_host
 from tinygan.layers import BatchNorm, Dense, LeakyReLU, Parameter, Sequential, Tanh
-from tinygan.optimizers import BLOCK, SGD, Adam, ExponentialMovingAverage, RMSProp
+from tinygan.optimizers import SGD, Adam, ExponentialMovingAverage, RMSProp
 
 STEPS = 5
 
@@ -91,11 +91,11 @@ def test_long_arrays_move_to_their_last_number(name, size):
 @optimizers
 def test_a_gradient_may_lie_in_memory_as_it_likes(name):
     _, formula, options = OPTIMIZERS[name]
-    w = normal(200, 300)  # two blocks
+    w = normal(2, BLOCK)
     gradients = [
-        normal(300, 200, seed=1).T,
-        numpy.broadcast_to(normal(300, seed=2), (200, 300)),
-        normal(400, 300, seed=3)[::2],
+        normal(BLOCK, 2, seed=1).T,
+        numpy.broadcast_to(normal(BLOCK, seed=2), w.shape),
+        normal(4, BLOCK, seed=3)[::2],
     ]
     expected = formula(w, gradients, **options)
     numpy.testing.assert_allclose(stepped(name, w, gradients), expected, rtol=1e-9)
@@ -304,12 +304,13 @@ def test_the_average_follows_weights_and_statistics_by_its_formula(decay):
     network = Sequential(Dense(3, 4), BatchNorm(4))
     average = ExponentialMovingAverage(network, decay=decay)
     expected = {name: array.astype("float64") for name, array in network.state().items()}
-    for step in range(STEPS):
+    for step in range(1, STEPS + 1):
+        d = min(decay, (1 + step) / (10 + step))
         for i, tensor in enumerate(network.named_tensors().values()):
             tensor.data += to_device(normal(*tensor.shape, seed=10 * step + i))
         average.update()
         for name, array in network.state().items():
-            expected[name] += (1 - decay) * (array - expected[name])
+            expected[name] += (1 - d) * (array - expected[name])
     for name, array in average.average.state().items():
         numpy.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
         assert array.dtype == "float32"
@@ -321,7 +322,8 @@ def test_the_average_reaches_the_last_number_of_a_long_array():
     before = network.weight.numpy().copy()
     network.weight.data += 1.0
     average.update()
-    numpy.testing.assert_allclose(average.average.weight.numpy(), before + 0.5, atol=1e-6)
+    after = average.average.weight.numpy()
+    numpy.testing.assert_allclose(after, before + 9 / 11, atol=1e-6)  # d is 2 / 11 at first
 
 
 def test_the_average_starts_as_a_copy_at_rest():
@@ -343,6 +345,38 @@ def test_the_average_follows_what_load_state_gave_the_network():
     network.load_state({name: array + 5 for name, array in network.state().items()})
     average.update()
     assert numpy.array_equal(average.average.weight.numpy(), network.weight.numpy())
+
+
+def test_an_average_that_goes_on_from_its_state_has_the_same_bits():
+    network = Sequential(Dense(3, 4), BatchNorm(4))
+    whole, before = ExponentialMovingAverage(network), ExponentialMovingAverage(network)
+
+    def move(*averages):
+        for tensor in network.named_tensors().values():
+            tensor.data += random_normal(*tensor.shape)
+        for average in averages:
+            average.update()
+
+    for _ in range(3):
+        move(whole, before)
+    after = ExponentialMovingAverage(network)
+    after.load_state(before.state())
+    for _ in range(3):
+        move(whole, after)
+    for name, array in whole.state().items():
+        assert numpy.array_equal(array, after.state()[name])
+    assert whole.state()["steps"] == 6
+
+
+def test_a_state_of_another_network_is_an_error_that_changes_nothing():
+    average = ExponentialMovingAverage(Dense(2, 1))
+    before = average.state()
+    with pytest.raises(ValueError, match=r"'weight' is float32 of shape \(3, 1\)"):
+        average.load_state(ExponentialMovingAverage(Dense(3, 1)).state())
+    with pytest.raises(ValueError, match="needs an array 'steps'"):
+        average.load_state({name: a + 1 for name, a in before.items() if name != "steps"})
+    for name, array in average.state().items():
+        assert numpy.array_equal(array, before[name])
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1, 1.5])

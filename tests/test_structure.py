@@ -1,6 +1,7 @@
 """How the files stand on one another, and what `import tinygan` leaves alone."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import tinygan
 
 # A file imports only from the files before it.
 ORDER = [
-    "files", "backend", "tensor", "functions", "convolution", "gradcheck", "layers", "losses",
-    "optimizers", "datasets", "metrics", "plots", "training",
+    "files", "backend", "tensor", "functions", "convolution", "hints", "gradcheck", "layers",
+    "losses", "optimizers", "datasets", "metrics", "plots", "training",
 ]
 LIBRARY = {path.stem: path for path in Path(tinygan.__file__).parent.glob("*.py")}
 ROOT = Path(__file__).parents[1]
@@ -89,3 +90,15 @@ def test_importing_tinygan_loads_none_of_what_it_may_use_later():
     ).stdout.split()
     assert {"numpy", "tinygan"} <= set(loaded)
     assert not {"matplotlib", "PIL", "tqdm", "cupy"} & set(loaded)
+
+
+def test_the_reading_order_of_the_readme_is_true():
+    """Every file of the library and of demos/, in the order of its imports, with its lines."""
+    rows = re.findall(r"^\| \[([a-z_/]+\.py)\]\(\1\) \| (\d+) \| (.+) \|$",
+                      (ROOT / "README.md").read_text(), re.MULTILINE)
+    library = [name for name, _, _ in rows if name.startswith("tinygan/")]
+    assert library == [f"tinygan/{stem}.py" for stem in ORDER if stem in LIBRARY]
+    demos = {f"demos/{path.name}" for path in ROOT.glob("demos/*.py")}
+    assert {name for name, _, _ in rows} - set(library) == demos
+    lines = {name: len((ROOT / name).read_text().splitlines()) for name, _, _ in rows}
+    assert {name: int(count) for name, count, _ in rows} == lines

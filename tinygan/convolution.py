@@ -112,9 +112,10 @@ def conv_transpose2d(
     counts = tuple(_count(n, kernel, stride, padding) for n in size) if min(size) > 0 else ()
     if counts != (rows, columns):
         raise ShapeError(
-            f"conv_transpose2d: x {x.shape} gives {smallest[0]} x {smallest[1]} pixels or up to "
-            f"{stride - 1} more: {stride} (OH - 1) + {kernel} - 2 * {padding}; not "
-            f"{size[0]} x {size[1]}"
+            f"conv_transpose2d: x {x.shape}, kernel {kernel}, stride {stride} and padding "
+            f"{padding} make {stride} (OH - 1) + {kernel} - 2 * {padding} = {smallest[0]} x "
+            f"{smallest[1]} pixels or up to {stride - 1} more, 1 at least; {size[0]} x {size[1]} "
+            "cannot be made"
         )
     y = _paint(x.data, weight.data, stride, padding, size)
 
@@ -133,8 +134,18 @@ def conv_weight(x: Tensor, y: Tensor, kernel: int, stride: int = 1, padding: int
     """w[a, b, c, o] = sum over n, i, j of x[n, S i + a - P, S j + b - P, c] y[n, i, j, o].
 
     x (N, H, W, C), y (N, OH, OW, O) -> (K, K, C, O): the gradient by the weight of conv2d.
+    Raises ShapeError where y is not of the size that conv2d makes of x.
     """
-    return _conv_weight(x, y, kernel, stride, padding, _patches(x.data, kernel, stride, padding))
+    _require_images(x, "conv_weight")
+    _require_images(y, "conv_weight")
+    patches = _patches(x.data, kernel, stride, padding)
+    expected = (len(x), *patches[1:])
+    if y.shape[:3] != expected:
+        raise ShapeError(
+            f"conv_weight: x {x.shape}, kernel {kernel}, stride {stride} and padding {padding} "
+            f"need y of shape ({expected[0]}, {expected[1]}, {expected[2]}, O), not {y.shape}"
+        )
+    return _conv_weight(x, y, kernel, stride, padding, patches)
 
 
 def _conv_weight(

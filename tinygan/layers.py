@@ -62,9 +62,12 @@ class Module:
         return tensors
 
     def named_parameters(self) -> dict[str, Parameter]:
-        """Every Parameter by its path, in the order of definition."""
-        tensors = self.named_tensors()
-        return {name: value for name, value in tensors.items() if isinstance(value, Parameter)}
+        """Every Parameter by its path, in the order of definition, and once if used twice."""
+        names: dict[Parameter, str] = {}
+        for name, tensor in self.named_tensors().items():
+            if isinstance(tensor, Parameter):
+                names.setdefault(tensor, name)
+        return {name: parameter for parameter, name in names.items()}
 
     def parameters(self) -> list[Parameter]:
         return list(self.named_parameters().values())

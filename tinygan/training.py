@@ -90,8 +90,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.error(f"argument --seed: 0 or above, not {options.seed}")
     if options.resume:
         saved = json.loads(str(read_checkpoint(options.out / "checkpoint.npz")["options"]))
-        known = {name: saved[name] for name in saved.keys() & vars(options).keys()}
-        parser.set_defaults(**known)
+        own = vars(options).keys() - {"resume", "overwrite", "debug"}
+        parser.set_defaults(**{name: saved[name] for name in saved.keys() & own})
         options = parser.parse_args()
     elif (options.out / "checkpoint.npz").exists() and not options.overwrite:
         raise UsageError(
@@ -107,6 +107,9 @@ def run_main(main: Callable[[], None]) -> None:
     """Run a demo's main; a UsageError becomes one sentence and exit status 2."""
     try:
         main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except UsageError as error:
         if "--debug" in sys.argv:
             raise
@@ -148,6 +151,7 @@ class Run:
         if options.epochs:
             batches = images // options.batch_size * options.epochs
             options.steps = max(1, batches // getattr(options, "d_steps", 1))
+            options.epochs = None  # from here on, and in the checkpoint, steps alone count
         self.picture_every = max(1, options.steps // PICTURES)
         self.log_every = max(1, min(10, options.steps // 100))
         self.step = 0

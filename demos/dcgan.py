@@ -1,0 +1,132 @@
+"""DCGAN: generator and discriminator of convolutions, on digits or a folder of images.
+
+Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional
+Generative Adversarial Networks", 2016. The paper's guidelines (section 3) are named where
+they are applied.
+"""
+
+import argparse
+
+from tinygan import Tensor, datasets, losses, no_grad, training
+from tinygan.backend import random_normal
+from tinygan.functions import sigmoid
+from tinygan.layers import (
+    BatchNorm,
+    Conv2d,
+    ConvTranspose2d,
+    Dense,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    ReLU,
+    Reshape,
+    Sequential,
+    Tanh,
+)
+from tinygan.optimizers import Adam, ExponentialMovingAverage
+
+
+def make_generator(latent: int, size: int, channels: int, width: int) -> Sequential:
+    """Latents z (N, latent) to images (N, size, size, channels) in [-1, 1].
+
+    Fractionally strided convolutions in place of upsampling; BatchNorm everywhere but at the
+    output; ReLU everywhere but at the output, which is tanh. A bias before BatchNorm would be
+    taken away again.
+    """
+    quarter = size // 4
+    return Sequential(
+        Dense(latent, quarter * quarter * 2 * width, bias=False, scale=0.02),
+        Reshape(quarter, quarter, 2 * width), BatchNorm(2 * width), ReLU(),
+        ConvTranspose2d(2 * width, width, kernel=4, stride=2, padding=1, bias=False),
+        BatchNorm(width), ReLU(),
+        ConvTranspose2d(width, channels, kernel=4, stride=2, padding=1), Tanh(),
+    )
+
+
+def make_discriminator(size: int, channels: int, width: int, dropout: float) -> Sequential:
+    """Images (N, size, size, channels) to logits (N, 1).
+
+    Strided convolutions in place of pooling; BatchNorm everywhere but at the input; LeakyReLU
+    0.2; no hidden dense layer. The last convolution lets D's features see whole strokes.
+    """
+    eighth = (size // 4 + 1) // 2
+    return Sequential(
+        Conv2d(channels, width, kernel=4, stride=2, padding=1), LeakyReLU(0.2), Dropout(dropout),
+        Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, bias=False),
+        BatchNorm(2 * width), LeakyReLU(0.2),
+        Conv2d(2 * width, 4 * width, kernel=3, stride=2, padding=1, bias=False),
+        BatchNorm(4 * width), LeakyReLU(0.2), Dropout(dropout),
+        Flatten(), Dense(eighth * eighth * 4 * width, 1, scale=0.02),
+    )
+
+
+def options() -> argparse.Namespace:
+    parser = training.parser(
+        __doc__, out="runs/dcgan", steps=9_000, batch_size=32, latent=64, lr=1e-3
+    )
+    parser.add_argument("--d-lr", type=training.positive(float), default=5e-4, metavar="LR",
+                        help="learning rate of D, half of G's: D would win otherwise")
+    parser.add_argument("--width", type=training.positive(int), default=32, metavar="N",
+                        help="channels after D's first convolution; the others follow")
+    parser.add_argument("--dropout", type=training.not_negative, default=0.3, metavar="RATE",
+                        help="share of D's activations that are dropped")
+    parser.add_argument("--size", type=training.positive(int), default=28, metavar="PIXELS",
+                        help="side of the images of --data folder:PATH, a multiple of 4")
+    parser.add_argument("--channels", type=int, choices=(1, 3), default=1,
+                        help="of the images of a folder: 1 for grey, 3 for colours")
+    return training.parse(parser)
+
+
+def main() -> None:
+    settings = options()
+    data = datasets.load(settings.data, settings.data_dir, size=settings.size,
+                         channels=settings.channels)
+    _, size, _, channels = data.images.shape
+    if size % 4:
+        raise training.UsageError(f"--size {size} is not a multiple of 4: use {size // 4 * 4 + 4}")
+    G = make_generator(settings.latent, size, channels, settings.width)
+    D = make_discriminator(size, channels, settings.width, settings.dropout)
+    game = losses.NonSaturating()
+    adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
+    average = ExponentialMovingAverage(G, decay=0.999)
+    run = training.Run(
+        settings, len(data.images), game, sample=average.average,
+        parts={"G": G, "D": D, "Adam of G": adam_g, "Adam of D": adam_d, "average of G": average},
+    )
+    real_batches = datasets.batches(data, settings.batch_size, settings.seed, first=run.step)
+
+    def noise() -> Tensor:
+        return Tensor(random_normal(settings.batch_size, settings.latent))
+
+    for _ in run:
+        adam_g.lr = settings.lr * run.share_left
+        adam_d.lr = settings.d_lr * run.share_left
+
+        # (1) Update D: minimise -log D(x) - log(1 - D(G(z))). Real and generated images go
+        # through D in batches of their own: mixed, BatchNorm would tell D which is which.
+        real = Tensor(next(real_batches)[0])
+        with no_grad():
+            fake = G(noise())
+        real_logits, fake_logits = D(real), D(fake)
+        d_loss = game.discriminator(real_logits, fake_logits)
+        adam_d.zero_grad()
+        d_loss.backward()
+        adam_d.step()
+
+        # (2) Update G: minimise -log D(G(z)).
+        with D.frozen():
+            g_loss = game.generator(D(G(noise())))
+        adam_g.zero_grad()
+        g_loss.backward()
+        adam_g.step()
+        average.update()
+
+        with no_grad():
+            run.log({
+                "D loss": d_loss, "G loss": g_loss,
+                "D(x)": sigmoid(real_logits).mean(), "D(G(z))": sigmoid(fake_logits).mean(),
+            })
+
+
+if __name__ == "__main__":
+    training.run_main(main)

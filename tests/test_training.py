@@ -1,0 +1,231 @@
+"""The run around the update: options, log, pictures, checkpoints; the demos as a user runs them."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+import tinygan
+from tinygan import Tensor, grad, losses, training
+from tinygan.files import UsageError
+from tinygan.gradcheck import check_gradients
+
+DEMOS = Path(__file__).parent.parent / "demos"
+SHORT = ["--steps", "12", "--batch-size", "8"]
+
+
+def demo(name, *options, code=0):
+    """Run a demo as a user does; return what it printed."""
+    command = [sys.executable, str(DEMOS / name), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def arrays_of(folder):
+    return training.read_checkpoint(folder / "checkpoint.npz")
+
+
+def assert_same_run(one, other):
+    """The same bits in all arrays but the options, the same log, the same pictures."""
+    first, second = arrays_of(one), arrays_of(other)
+    assert first.keys() == second.keys()
+    for name in first.keys() - {"options"}:
+        numpy.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert (one / "log.csv").read_text() == (other / "log.csv").read_text()
+    pictures = sorted(path.name for path in (one / "samples").iterdir())
+    assert pictures == sorted(path.name for path in (other / "samples").iterdir())
+    for name in ["samples.png", "interpolation.png", *(f"samples/{p}" for p in pictures)]:
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.fixture(scope="module", params=["mnist_gan.py", "dcgan.py"])
+def finished(request, tmp_path_factory):
+    """A short run of each demo: its file, its folder and what it printed."""
+    out = tmp_path_factory.mktemp("run")
+    return request.param, out, demo(request.param, *SHORT, "--out", out)
+
+
+def test_a_run_leaves_all_that_is_promised(finished):
+    _, out, printed = finished
+    with open(out / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, 13))
+    assert set(rows[0]) == {"step", "D loss", "G loss", "D(x)", "D(G(z))"}
+    assert Image.open(out / "samples.gif").n_frames == len(list((out / "samples").iterdir())) == 12
+    for name in ("samples.png", "curves.png", "interpolation.png"):
+        assert numpy.asarray(Image.open(out / name)).std() > 1  # not one colour
+    assert "1.386" in printed  # what the numbers mean
+
+
+def test_both_players_moved(finished):
+    name, out, _ = finished
+    demo(name, "--steps", "1", "--batch-size", "8", "--out", out.with_name(out.name + "-first"))
+    before, after = arrays_of(out.with_name(out.name + "-first")), arrays_of(out)
+    weights = [key for key in after if key.startswith(("G/", "D/")) and key.endswith("weight")]
+    assert len(weights) >= 6
+    for key in weights:
+        assert (before[key] != after[key]).mean() > 0.5, key
+
+
+def test_the_same_seed_gives_the_same_bits(finished, tmp_path):
+    name, out, _ = finished
+    demo(name, *SHORT, "--out", tmp_path)
+    assert_same_run(out, tmp_path)
+
+
+def test_a_run_stopped_by_ctrl_c_and_resumed_gives_the_same_bits(finished, tmp_path):
+    name, out, _ = finished
+    command = [sys.executable, str(DEMOS / name), *SHORT, "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (tmp_path / "log.csv").exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
+    if int(arrays_of(tmp_path)["step"]) < 12:
+        assert f"--resume --out {tmp_path}" in printed
+    demo(name, "--resume", "--out", tmp_path)
+    assert_same_run(out, tmp_path)
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(finished, tmp_path):
+    name, out, _ = finished
+    command = [sys.executable, str(DEMOS / name), *SHORT, "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "checkpoint.npz").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    demo(name, "--resume", "--out", tmp_path)
+    assert_same_run(out, tmp_path)
+
+
+@pytest.mark.parametrize("loss", losses.GAMES)
+def test_every_game_trains(loss, tmp_path):
+    demo("mnist_gan.py", "--steps", 3, "--batch-size", 4, "--loss", loss, "--d-steps", 2,
+         "--g-steps", 3, "--out", tmp_path)
+    assert int(arrays_of(tmp_path)["step"]) == 3
+
+
+def test_epochs_count_passes_over_the_data(tmp_path):
+    out = demo("mnist_gan.py", "--epochs", 2, "--batch-size", 4500, "--d-steps", 2,
+               "--out", tmp_path)
+    assert "2 steps" in out  # 2 epochs of 2 batches, 2 of them in a step
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps", "0"], ["--steps", "above 0"]),
+        (["--lr", "nan"], ["--lr", "above 0"]),
+        (["--latent", "many"], ["--latent", "many"]),
+        (["--loss", "magic"], ["--loss", "minimax"]),
+        (["--steps", "5", "--epochs", "5"], ["not allowed with"]),
+        (["--data", "cats"], ["cats", "mnist"]),
+        (["--data", "folder:/does/not/exist"], ["/does/not/exist"]),
+        (["--batch-size", "9001"], ["9001", "9000"]),
+        (["--device", "tpu"], ["tpu", "gpu"]),
+        (["--resume"], ["no checkpoint"]),
+        (["--seed", "-1"], ["--seed", "0 or above"]),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_exit_status_2(options, words, tmp_path):
+    printed = demo("mnist_gan.py", "--out", tmp_path / "run", *options, code=2)
+    assert "Traceback" not in printed
+    assert [word for word in words if word not in printed] == []
+
+
+def test_a_gpu_that_cannot_be_used_is_one_sentence_and_exit_status_2(tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ModuleNotFoundError(\"no cupy\", name='cupy')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(DEMOS / "mnist_gan.py"), "--device", "gpu", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "CuPy is not installed" in done.stderr
+
+
+def test_a_folder_with_a_run_is_kept_unless_overwritten(finished):
+    name, out, _ = finished
+    before = (out / "checkpoint.npz").read_bytes()
+    printed = demo(name, *SHORT, "--out", out, code=2)
+    assert "--resume" in printed and "--overwrite" in printed
+    assert (out / "checkpoint.npz").read_bytes() == before
+
+
+def test_an_output_folder_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "file" in demo("mnist_gan.py", *SHORT, "--out", tmp_path / "file", code=2)
+
+
+def test_a_damaged_checkpoint_is_an_error(finished, tmp_path):
+    name, out, _ = finished
+    content = (out / "checkpoint.npz").read_bytes()
+    (tmp_path / "checkpoint.npz").write_bytes(content[: len(content) // 2])
+    printed = demo(name, "--resume", "--out", tmp_path, code=2)
+    assert "damaged" in printed and "Traceback" not in printed
+
+
+def test_a_checkpoint_of_another_network_names_the_array(finished):
+    name, out, _ = finished
+    printed = demo(name, "--resume", "--latent", 3, "--out", out, code=2)
+    assert "layers.0.weight" in printed and "(3, " in printed
+
+
+def test_help_explains_every_option():
+    printed = demo("mnist_gan.py", "--help")
+    for option in ("--device", "--loss", "--d-steps", "--g-steps", "--epochs", "--steps",
+                   "--batch-size", "--latent", "--lr", "--seed", "--data", "--data-dir", "--out",
+                   "--resume", "--overwrite", "--debug"):
+        assert option in printed
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
+    options = training.parser("", out=str(tmp_path), steps=5).parse_args([])
+    run = training.Run(options, 100, losses.Minimax(), lambda z: z.reshape(-1, 10, 10, 1), {})
+    with pytest.raises(UsageError, match="D loss is nan at step 3"):
+        for step in run:
+            run.log({"D loss": Tensor(float("nan") if step == 3 else 1.0)})
+
+
+def test_interpolation_keeps_its_ends_and_its_length():
+    start, end = numpy.random.default_rng(0).standard_normal((2, 5, 64)).astype("float32")
+    path = training.interpolate(start, end, 7).reshape(5, 7, 64)
+    numpy.testing.assert_allclose(path[:, 0], start, rtol=1e-4, atol=1e-5)
+    numpy.testing.assert_allclose(path[:, -1], end, rtol=1e-4, atol=1e-5)
+    lengths = numpy.linalg.norm(path, axis=2)
+    assert (lengths > 0.9 * numpy.minimum(lengths[:, :1], lengths[:, -1:])).all()
+    assert path.dtype == "float32"
+
+
+@pytest.mark.parametrize("loss", losses.GAMES)
+def test_the_gradient_of_g_through_d_on_the_networks_of_the_demo(loss, monkeypatch):
+    monkeypatch.syspath_prepend(DEMOS)
+    import mnist_gan
+
+    tinygan.seed(1)
+    G, D = mnist_gan.make_generator(64, (28, 28, 1)), mnist_gan.make_discriminator((28, 28, 1))
+    game, z = losses.GAMES[loss](), numpy.random.default_rng(0).standard_normal((4, 64))
+    D.named_parameters()  # D's weights are constants here, in float64 like everything else
+    for parameter in D.parameters():
+        parameter.data = parameter.data.astype("float64")
+
+    class Objective(tinygan.layers.Module):
+        def __init__(self):
+            self.generator = G
+
+        def forward(self, z):
+            with D.frozen():
+                return game.generator(D(G(z)))
+
+    check_gradients(Objective(), z, order=1)
+    (slope,) = grad(Objective()(Tensor(z.astype("float32"))), [G.parameters()[0]])
+    assert numpy.abs(slope.numpy()).max() > 0
