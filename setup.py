@@ -17,7 +17,7 @@ setup(
     extras_require={
         "cuda12": ["cupy-cuda12x[ctk]>=14,<15"],
         "cuda13": ["cupy-cuda13x[ctk]>=14,<15"],
-        "test": ["pytest", "ruff"],
+        "test": ["pytest", "hypothesis", "ruff"],
         "bench": ["torch"],
     },
 )

@@ -21,6 +21,7 @@ from tinygan.layers import (
     ReLU,
     Reshape,
     Sequential,
+    Shift,
     Tanh,
 )
 from tinygan.optimizers import Adam, ExponentialMovingAverage
@@ -47,10 +48,12 @@ def make_discriminator(size: int, channels: int, width: int, dropout: float) -> 
     """Images (N, size, size, channels) to logits (N, 1).
 
     Strided convolutions in place of pooling; BatchNorm everywhere but at the input; LeakyReLU
-    0.2; no hidden dense layer. The last convolution lets D's features see whole strokes.
+    0.2; no hidden dense layer. The last convolution lets D's features see whole strokes. The
+    shift makes an empty background 0, as the padding is: else every image has a frame.
     """
     eighth = (size // 4 + 1) // 2
     return Sequential(
+        Shift(1.0),
         Conv2d(channels, width, kernel=4, stride=2, padding=1), LeakyReLU(0.2), Dropout(dropout),
         Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, bias=False),
         BatchNorm(2 * width), LeakyReLU(0.2),
@@ -62,7 +65,7 @@ def make_discriminator(size: int, channels: int, width: int, dropout: float) -> 
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/dcgan", steps=9_000, batch_size=32, latent=64, lr=1e-3
+        __doc__, out="runs/dcgan", steps=9_000, batch_size=32, latent=16, lr=1e-3
     )
     parser.add_argument("--d-lr", type=training.positive(float), default=5e-4, metavar="LR",
                         help="learning rate of D, half of G's: D would win otherwise")

@@ -10,19 +10,12 @@ import math
 from tinygan import Tensor, datasets, losses, no_grad, training
 from tinygan.backend import random_normal
 from tinygan.functions import sigmoid
-from tinygan.layers import Dense, Flatten, LeakyReLU, Module, Reshape, Sequential, Tanh
+from tinygan.layers import Dense, Flatten, LeakyReLU, Reshape, Sequential, Shift, Tanh
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 # The penalty needs a gradient of a gradient, as dear as the rest of the step. Every fourth
 # step with four times the weight does the same (Karras et al. 2020, appendix B).
 R1_EVERY = 4
-
-
-class Lift(Module):
-    """Pixels from [-1, 1] to [0, 2]: the empty background is 0, and what is 0 moves no weight."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images + 1.0
 
 
 def make_generator(latent: int, image: tuple[int, ...]) -> Sequential:
@@ -39,7 +32,7 @@ def make_generator(latent: int, image: tuple[int, ...]) -> Sequential:
 def make_discriminator(image: tuple[int, ...]) -> Sequential:
     """Images (N, H, W, C) to logits (N, 1): the larger, the surer D is that they are real."""
     return Sequential(
-        Lift(), Flatten(),
+        Shift(1.0), Flatten(),  # the empty background becomes 0, and what is 0 moves no weight
         Dense(math.prod(image), 512), LeakyReLU(0.2),
         Dense(512, 256), LeakyReLU(0.2),
         Dense(256, 1),

@@ -1,15 +1,23 @@
-"""Gradients checked against finite differences, in float64, to second order."""
+"""Gradients checked against finite differences, in float64, to second order.
 
+On the command line, without any test code:  python -m tinygan.gradcheck FILE.py[:function]
+"""
+
+import argparse
+import importlib.util
 import inspect
-from collections.abc import Callable, Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy
 
-from . import functions
-from .backend import to_device, to_host
-from .tensor import Tensor, walk
+from . import functions, hints
+from .backend import to_device, to_host, xp
+from .tensor import TapeError, Tensor, record, walk
 
 STEP = 1e-6  # h of the differences: their error is about h^2 f''' / 6 + 1e-16 f / h
 TOLERANCE = 1e-6  # of a directional derivative, relative to |gradient| |direction|
@@ -18,7 +26,7 @@ PLACES = 1000  # that are tried one by one once a direction disagrees
 
 
 class GradientMismatch(AssertionError):
-    """Backprop and finite differences disagree: the message says where and by how much."""
+    """Backprop and finite differences disagree: the message says where, by how much, and a hint."""
 
 
 def check_gradients(
@@ -38,21 +46,23 @@ def check_gradients(
     Raises GradientMismatch; ValueError where the function cannot be checked at all: it answers
     differently to the same input, changes its input, or leaves float64.
     """
-    randomness = numpy.random.default_rng(seed)
+    # [seed, 1] so that v is not what default_rng(seed) gave the caller as an input.
+    randomness = numpy.random.default_rng([seed, 1])
+    title = _name(function)
     with _in_float64(function) as variables:
         tensors = [_variable(value) for value in inputs]
         for name, tensor in zip(_argument_names(function, len(tensors)), tensors, strict=True):
             if tensor.requires_grad:
                 variables[name] = tensor
         if not variables:
-            raise ValueError(f"{_name(function)}: no input is a float array: nothing to check")
+            raise ValueError(f"{title}: no input is a float array: nothing to check")
         shape = _checked_output(function, tensors).shape
         v = _variable(randomness.standard_normal(shape))
 
         def first() -> list[Tensor]:
             return [function(*tensors)]
 
-        _compare(f"{_name(function)}, first derivative", first, [v], variables, randomness)
+        _Check(f"{title}, first derivative", first, [v], variables).run(randomness)
         if order < 2:
             return
         inner = list(variables.values())
@@ -62,74 +72,122 @@ def check_gradients(
 
         cotangents = [Tensor(to_device(randomness.standard_normal(x.shape))) for x in inner]
         variables["the incoming gradient"] = v
-        _compare(f"{_name(function)}, second derivative", second, cotangents, variables, randomness)
+        _Check(f"{title}, second derivative", second, cotangents, variables).run(randomness)
 
 
-def _compare(
-    title: str,
-    outputs: Callable[[], list[Tensor]],
-    cotangents: list[Tensor],
-    variables: dict[str, Tensor],
-    randomness: numpy.random.Generator,
-) -> None:
-    """Raise GradientMismatch unless d(sum of outputs * cotangents)/dx is right for every x."""
+class _Check:
+    """L = sum of outputs * cotangents, and its derivatives by the variables in two ways."""
 
-    def loss() -> Tensor:
-        pairs = zip(outputs(), cotangents, strict=True)
-        return sum((functions.sum(output * v) for output, v in pairs), start=Tensor(0.0))
+    def __init__(
+        self,
+        title: str,
+        outputs: Callable[[], list[Tensor]],
+        cotangents: list[Tensor],
+        variables: dict[str, Tensor],
+    ):
+        self.title, self.outputs = title, outputs
+        self.cotangents, self.variables = cotangents, variables
+        self.is_first, self.step = title.endswith("first derivative"), STEP
+        self.received: list[tuple[Tensor, Any]] = []  # each dy that an output got, and a copy
 
-    def difference(x: Tensor, direction: numpy.ndarray) -> float:
+    def loss(self) -> Tensor:
+        def watch(dy: Tensor, y: Tensor) -> Tensor:
+            self.received.append((dy, dy.data.copy()))
+            return dy
+
+        total = Tensor(0.0)
+        for output, v in zip(self.outputs(), self.cotangents, strict=True):
+            total = total + functions.sum(record(output.data, (output,), watch) * v)
+        return total
+
+    def backprop(self) -> dict[str, numpy.ndarray]:
+        """dL/dx for every x, by name. Raises GradientMismatch where the walk itself fails."""
+        loss, self.received = self.loss(), []
+        try:
+            gradients = _gradients(loss, list(self.variables.values()))
+        except (TapeError, ValueError, TypeError, AttributeError) as error:
+            raise self.failed_walk(error) from error
+        found = dict(zip(self.variables, gradients, strict=True))
+        for name, gradient in found.items():
+            if not isinstance(gradient, Tensor) or gradient.dtype != numpy.float64:
+                raise self.mismatch(
+                    f" by {name}: what comes back is a {type(gradient).__name__} of "
+                    f"{gradient.dtype}, not a Tensor of float64", hints.AS_TENSORS,
+                )
+        if any(not (to_host(dy.data) == to_host(copy)).all() for dy, copy in self.received):
+            raise self.mismatch(": the incoming gradient dy has changed", hints.IN_PLACE)
+        return {name: gradient.numpy() for name, gradient in found.items()}
+
+    def failed_walk(self, error: Exception) -> GradientMismatch:
+        """The mismatch for a derivative that raises: the first argument that it happens to."""
+        for name, x in self.variables.items():
+            loss = self.loss()
+            try:
+                _gradients(loss, [x])
+            except Exception as again:
+                hint = hints.hint_from_error(again, x, self.cotangents[0].shape)
+                return self.mismatch(f" by {name}: {again}", hint)
+        return self.mismatch(f": {error}", hints.AS_TENSORS)
+
+    def difference(self, x: Tensor, direction: numpy.ndarray, step: float = STEP) -> float:
         """The central difference of the loss along the direction."""
+        ahead = self.moved(x, step * direction, self.loss).item()
+        return (ahead - self.moved(x, -step * direction, self.loss).item()) / (2 * step)
+
+    def moved(self, x: Tensor, by: numpy.ndarray, compute: Callable[[], Any]) -> Any:
+        """What compute() gives while x is x + by."""
         before = x.data
         try:
-            x.data = before + STEP * to_device(direction)
-            after = loss().item()
-            x.data = before - STEP * to_device(direction)
-            return (after - loss().item()) / (2 * STEP)
+            x.data = before + to_device(by)
+            return compute()
         finally:
             x.data = before
 
-    gradients = _gradients(loss(), list(variables.values()))
-    for (name, x), tensor in zip(variables.items(), gradients, strict=True):
-        gradient = tensor.numpy()
-        for _ in range(DIRECTIONS):
-            direction = randomness.standard_normal(x.shape)
-            along = float((gradient * direction).sum())
-            scale = numpy.linalg.norm(gradient) * numpy.linalg.norm(direction)
-            measured = difference(x, direction)
-            if not abs(along - measured) <= TOLERANCE * (1 + max(scale, abs(measured))):
-                raise GradientMismatch(_report(title, name, x, gradient, difference, randomness))
+    def run(self, randomness: numpy.random.Generator) -> None:
+        gradients, again = self.backprop(), self.backprop()
+        for name, x in self.variables.items():
+            gradient = gradients[name]
+            if not numpy.array_equal(gradient, again[name], equal_nan=True):
+                raise self.mismatch(f" by {name}: the second time it differs", hints.LEFT_OVER)
+            for _ in range(DIRECTIONS):
+                direction = randomness.standard_normal(x.shape)
+                along = float((gradient * direction).sum())
+                scale = numpy.linalg.norm(gradient) * numpy.linalg.norm(direction)
+                measured = self.difference(x, direction)
+                if not abs(along - measured) <= TOLERANCE * (1 + max(scale, abs(measured))):
+                    raise self.worst_place(name, gradient, randomness)
 
+    def worst_place(
+        self, name: str, gradient: numpy.ndarray, randomness: numpy.random.Generator
+    ) -> GradientMismatch:
+        """The mismatch at the number of x whose gradient is most wrong."""
+        x = self.variables[name]
+        measured = numpy.full(gradient.size, numpy.nan)  # where a place was not tried
+        places = randomness.permutation(gradient.size)[:PLACES]
+        for place in places:
+            direction = numpy.zeros(gradient.size)
+            direction[place] = 1
+            measured[place] = self.difference(x, direction.reshape(x.shape))
+        error = numpy.abs(gradient.reshape(-1) - measured)[places]
+        place = places[numpy.argmax(numpy.nan_to_num(error, nan=numpy.inf))]
+        index = tuple(int(i) for i in numpy.unravel_index(place, gradient.shape))
+        measured = measured.reshape(gradient.shape)
+        given, right = gradient[index] + 0.0, measured[index] + 0.0  # so that -0 is shown as 0
+        ratio = given / right + 0.0 if right else float("nan")
+        return self.mismatch(
+            f" by {name} at index {index} of shape {gradient.shape}: backprop gave {given:.8g}, "
+            f"finite differences {right:.8g} (ratio {ratio:.4g})",
+            hints.hint_from_numbers(self, name, gradient, measured, index),
+        )
 
-def _report(
-    title: str,
-    name: str,
-    x: Tensor,
-    gradient: numpy.ndarray,
-    difference: Callable[[Tensor, numpy.ndarray], float],
-    randomness: numpy.random.Generator,
-) -> str:
-    """The sentence that names the number of x whose gradient is most wrong."""
-    places = randomness.permutation(gradient.size)[:PLACES]
-    measured = numpy.empty(len(places))
-    for i, place in enumerate(places):
-        direction = numpy.zeros(gradient.size)
-        direction[place] = 1
-        measured[i] = difference(x, direction.reshape(gradient.shape))
-    backprop = gradient.reshape(-1)[places]
-    worst = int(numpy.argmax(numpy.nan_to_num(numpy.abs(backprop - measured), nan=numpy.inf)))
-    index = tuple(int(i) for i in numpy.unravel_index(places[worst], gradient.shape))
-    ratio = backprop[worst] / measured[worst] if measured[worst] else float("nan")
-    return (
-        f"{title} by {name} at index {index} of shape {gradient.shape}: backprop gave "
-        f"{backprop[worst]:.8g}, finite differences {measured[worst]:.8g} (ratio {ratio:.4g})"
-    )
+    def mismatch(self, what: str, hint: str) -> GradientMismatch:
+        return GradientMismatch(f"{self.title}{what}\nhint: {hint}")
 
 
 def _gradients(loss: Tensor, inputs: list[Tensor], create_graph: bool = False) -> list[Tensor]:
     """d(loss)/dx for each x: zeros where the loss does not depend on it."""
     found = walk(loss, inputs, create_graph) if loss.requires_grad else {}
-    return [found[x] if x in found else Tensor(x.data * 0.0) for x in inputs]
+    return [found[x] if x in found else Tensor(xp.zeros_like(x.data)) for x in inputs]
 
 
 def _checked_output(function: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor:
@@ -139,6 +197,11 @@ def _checked_output(function: Callable[..., Tensor], inputs: list[Tensor]) -> Te
     for number, (tensor, copy) in enumerate(zip(inputs, before, strict=True)):
         if not numpy.array_equal(tensor.numpy(), copy, equal_nan=True):
             raise ValueError(f"{_name(function)} changes its argument {number}: work on a copy")
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"{_name(function)} answers with a {type(output).__name__}, not with one Tensor: end "
+            "it with `return record(...)`, or pick one of its results"
+        )
     if output.dtype != numpy.float64:
         raise ValueError(
             f"{_name(function)} answers {output.dtype} to float64 inputs: look for a cast or a "
@@ -169,7 +232,8 @@ def _in_float64(function: Any) -> Iterator[dict[str, Tensor]]:
         for tensor in state.values():
             if tensor.dtype.kind == "f":
                 tensor.data = tensor.data.astype(numpy.float64)
-        yield dict(getattr(function, "named_parameters", dict)())
+        parameters = getattr(function, "named_parameters", dict)()
+        yield {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
     finally:
         for name, tensor in state.items():
             tensor.data = before[name]
@@ -179,12 +243,116 @@ def _name(function: Any) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    """What a function, or the forward of a Module, takes by position."""
+    try:
+        signature = inspect.signature(getattr(function, "forward", function), eval_str=True)
+    except (TypeError, ValueError, NameError):  # built in, or annotated with unknown names
+        return []
+    return [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
 def _argument_names(function: Any, count: int) -> list[str]:
     """argument 0 (x), argument 1 (weight), ...: with the signature's names where it has them."""
+    names = [f" ({parameter.name})" for parameter in _parameters(function)]
+    return [f"argument {i}{name}" for i, name in enumerate((names + [""] * count)[:count])]
+
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the functions of a file; the exit status is 1 on a mismatch, 2 on bad usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygan.gradcheck",
+        description="Check the derivatives of the functions in a file against finite differences, "
+        "first and second. Without a name, all of its functions that do not start with _.",
+        epilog="A function says which inputs it wants by annotations: a shape, which is filled "
+        "with random numbers, or an array: def matmul(a: (2, 3), b: (3, 4)). Arguments with a "
+        "default keep it; others are of shape (3, 4). Exit status: 0 all right, 1 a mismatch, "
+        "2 nothing could be checked.",
+    )
+    parser.add_argument("target", metavar="FILE.py[:function]")
+    parser.add_argument("--shape", action="append", type=_shape, metavar="2,3",
+                        help="shape of an input, once for each; goes before the annotations")
+    parser.add_argument("--order", type=int, choices=(1, 2), default=2,
+                        help="1: leave out the second derivative (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
+    options = parser.parse_args(arguments)
+    mismatches = 0
+    for name, function in _functions(options.target, parser).items():
+        inputs = _example_inputs(function, options.shape, options.seed)
+        given = ", ".join(str(array.shape) for array in inputs) or "no inputs"
+        try:
+            function(*[_variable(array) for array in inputs])
+        except Exception as error:
+            parser.error(
+                f"{name} cannot be called with {given}: {type(error).__name__}: {error}; say what "
+                "it wants with --shape 2,3 for each input, or def f(x: (2, 3))"
+            )
+        try:
+            check_gradients(function, *inputs, order=options.order, seed=options.seed)
+        except (GradientMismatch, ValueError) as error:
+            mismatches += 1
+            print(f"WRONG  {error}")
+        else:
+            orders = "first derivative" if options.order == 1 else "first and second derivative"
+            print(f"right  {name}: {orders}, with {given}")
+    return 1 if mismatches else 0
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(int(length) for length in text.split(",") if length)
+
+
+def _functions(target: str, parser: argparse.ArgumentParser) -> dict[str, Callable[..., Tensor]]:
+    """The function that FILE.py:function names, or all public ones that FILE.py defines."""
+    path, _, wanted = target.rpartition(":")
+    if not wanted.isidentifier():  # no name was given, or the colon belongs to the path
+        path, wanted = target, ""
+    file = Path(path)
+    if file.suffix != ".py" or not file.is_file():
+        parser.error(f"there is no Python file {path}: give FILE.py or FILE.py:function")
+    sys.path.insert(0, str(file.resolve().parent))  # so that it finds the files beside it
+    specification = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(specification)
     try:
-        names = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        names = []
-    positional = [p.name for p in names if p.kind is not p.VAR_POSITIONAL][:count]
-    positional += [""] * (count - len(positional))
-    return [f"argument {i}" + f" ({name})" * bool(name) for i, name in enumerate(positional)]
+        specification.loader.exec_module(module)
+    except Exception as error:
+        parser.error(f"{path} does not load: {type(error).__name__}: {error}")
+    own = {
+        name: value for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == file.stem and name[0] != "_"
+    }
+    if wanted:
+        own = {wanted: getattr(module, wanted, None)}
+        if not callable(own[wanted]):
+            parser.error(f"{path} has no function {wanted}")
+    if not own:
+        parser.error(f"{path} defines no function whose name does not start with _")
+    return own
+
+
+def _example_inputs(
+    function: Callable[..., Tensor], shapes: list[tuple[int, ...]] | None, seed: int
+) -> list[numpy.ndarray]:
+    """Random numbers of the shapes, or what the annotations of the arguments say."""
+    wanted = shapes or [
+        parameter.annotation for parameter in _parameters(function)
+        if parameter.default is parameter.empty
+    ]
+    randomness = numpy.random.default_rng(seed)
+    return [
+        item if isinstance(item, numpy.ndarray)
+        else randomness.standard_normal(item if isinstance(item, tuple) else (3, 4))
+        for item in wanted
+    ]
+
+
+# `python -m tinygan.gradcheck` imports tinygan, and with it this file, before it runs this file
+# as __main__. Python warns of the two copies; the one that was imported does the work.
+warnings.filterwarnings("ignore", message="'tinygan.gradcheck' found in sys.modules")
+
+if __name__ == "__main__":
+    sys.exit(sys.modules["tinygan.gradcheck"].main())

@@ -333,6 +333,16 @@ class Reshape(Module):
         return functions.reshape(x, (x.shape[0], *self.shape))
 
 
+class Shift(Module):
+    """y = x + amount, for a fixed amount."""
+
+    def __init__(self, amount: float):
+        self.amount = amount
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.amount
+
+
 class Upsample(Module):
     """Each pixel becomes factor x factor equal ones: (N, H, W, C) -> (N, fH, fW, C)."""
 

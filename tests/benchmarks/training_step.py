@@ -210,6 +210,79 @@ def torch_batch(arrays: tuple[numpy.ndarray, ...], best: bool) -> list[Any]:
     return [real, z1, z2]
 
 
+# ---------------------------------------------------------------- DeZero
+
+
+def dezero_step(networks: tuple[L.Sequential, L.Sequential], inner: tuple[int, ...]) -> Callable:
+    """The same step in DeZero 0.0.13, a framework of the same kind: NumPy, written to be read."""
+    numpy.__dict__["int"] = int  # which it still asks for, and NumPy dropped
+    import dezero.functions as F
+    import dezero.layers as DL
+    from dezero import no_grad, optimizers
+
+    def twin(network: L.Sequential) -> tuple[list[Any], Callable]:
+        stages, weights = [], iter(weights_for_torch(network, inner))
+        for layer in network.layers:
+            match layer:
+                case L.Dense():
+                    stage = DL.Linear(layer.weight.shape[1], nobias=layer.bias is None)
+                    stage.W.data = numpy.ascontiguousarray(next(weights).T)
+                case L.Conv2d() | L.ConvTranspose2d():
+                    kind = DL.Conv2d if isinstance(layer, L.Conv2d) else DL.Deconv2d
+                    weight = numpy.ascontiguousarray(next(weights))
+                    outputs = weight.shape[0 if kind is DL.Conv2d else 1]
+                    stage = kind(outputs, 4, layer.stride, layer.padding, layer.bias is None)
+                    stage.W.data = weight
+                case L.BatchNorm():
+                    next(weights), next(weights)
+                    stage = DL.BatchNorm()
+                case L.Reshape():
+                    stage = lambda x: F.reshape(x, (len(x), inner[2], *inner[:2]))  # noqa: E731
+                case L.Flatten():
+                    stage = lambda x: F.reshape(x, (len(x), -1))  # noqa: E731
+                case L.LeakyReLU() | L.ReLU() | L.Tanh():
+                    stage = {"LeakyReLU": F.leaky_relu, "ReLU": F.relu, "Tanh": F.tanh}[
+                        type(layer).__name__]
+            if getattr(layer, "bias", None) is not None:
+                stage.b.data = next(weights)
+            stages.append(stage)
+
+        def forward(x: Any) -> Any:
+            for stage in stages:
+                x = stage(x)
+            return x
+
+        model = DL.Layer()
+        for number, stage in enumerate(stages):
+            if isinstance(stage, DL.Layer):
+                setattr(model, f"stage{number}", stage)
+        return model, forward
+
+    (g_model, G), (d_model, D) = map(twin, networks)
+    adam_g, adam_d = (optimizers.Adam(LR, 0.5).setup(model) for model in (g_model, d_model))
+
+    def softplus(logits: Any) -> Any:
+        return F.log(1.0 + F.exp(logits))
+
+    def mean(x: Any) -> Any:
+        return F.sum(x) / x.size
+
+    def step(real: Any, z1: Any, z2: Any) -> None:
+        with no_grad():
+            fake = G(z1)
+        d_loss = mean(softplus(-D(real))) + mean(softplus(D(fake)))
+        d_model.cleargrads()
+        d_loss.backward()
+        adam_d.update()
+        g_loss = mean(softplus(-D(G(z2))))
+        g_model.cleargrads()
+        d_model.cleargrads()
+        g_loss.backward()
+        adam_g.update()
+
+    return step
+
+
 # ---------------------------------------------------------------- the comparison
 
 
@@ -242,6 +315,12 @@ class Contest:
         adams = tuple(torch.optim.Adam(network.parameters(), **options) for network in (G, D))
         step, batch = torch_step(G, D, adams, best), torch_batch(self.batch, best)
         return lambda: step(*batch)
+
+    def dezero(self) -> Callable[[], Any]:
+        step = dezero_step(self.networks(), self.workload.inner)
+        real, z1, z2 = self.batch
+        batch = numpy.ascontiguousarray(real.transpose(0, 3, 1, 2)) if real.ndim == 4 else real
+        return lambda: step(batch, z1, z2)
 
     def check(self) -> float:
         """One step of gradient descent with both; the largest difference of losses and weights.
@@ -362,6 +441,7 @@ def main() -> None:
     )
     parser.add_argument("workloads", nargs="*", metavar="W", help=f"of {', '.join(WORKLOADS)}")
     parser.add_argument("--rounds", type=int, default=30, help="rounds of 3 steps each")
+    parser.add_argument("--dezero", action="store_true", help="time DeZero too, if installed")
     parser.add_argument("--measure-memory", metavar="CONTESTANT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.workloads or list(WORKLOADS)
@@ -379,15 +459,21 @@ def main() -> None:
         contest = Contest(WORKLOADS[name])
         difference = contest.check()
         step = contest.ours()
-        times = race({"tinygan": step, "default": contest.pytorch(False),
-                      "best": contest.pytorch(True)}, options.rounds)
+        contestants = {"tinygan": step, "default": contest.pytorch(False),
+                       "best": contest.pytorch(True)}
+        if options.dezero:
+            contestants["DeZero"] = contest.dezero()
+        times = race(contestants, options.rounds)
         median = {who: statistics.median(values) for who, values in times.items()}
         print(f"\n{name}: {contest.workload.title}")
         print(f"  losses and weights after a step agree to {difference:.0e}")
         print("  ms a step: " + ", ".join(f"{who} {value:.1f}" for who, value in median.items())
               + f"; its bare matrix products {bare_products(step):.1f}")
         print(f"  ratio to PyTorch default {ratio(times['tinygan'], times['default'])}, "
-              f"to its best {ratio(times['tinygan'], times['best'])}; above 1 tinygan is faster")
+              f"to its best {ratio(times['tinygan'], times['best'])}"
+              + (f", to DeZero {ratio(times['tinygan'], times['DeZero'])}"
+                 if options.dezero else "")
+              + "; above 1 tinygan is faster")
         print("  tinygan's time: " + ", ".join(
             f"{kind} {value:.1f}" for kind, value in where_time_goes(step).items()))
         memory = {who: peak_memory(name, who) for who in ("tinygan", "default")}
