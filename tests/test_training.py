@@ -116,6 +116,19 @@ def test_every_game_trains(loss, tmp_path):
     assert int(arrays_of(tmp_path)["step"]) == 3
 
 
+def test_dcgan_trains_on_a_folder_of_colour_images(tmp_path):
+    noise = numpy.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), dtype="uint8")
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(noise):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    demo("dcgan.py", "--data", f"folder:{tmp_path / 'images'}", "--size", 16, "--channels", 3,
+         "--batch-size", 4, "--steps", 2, "--out", tmp_path / "run")
+    assert Image.open(tmp_path / "run" / "samples.png").mode == "RGB"
+    printed = demo("dcgan.py", "--data", f"folder:{tmp_path / 'images'}", "--size", 18,
+                   "--batch-size", 4, "--out", tmp_path / "other", code=2)
+    assert "--size 18" in printed and "multiple of 4" in printed
+
+
 def test_epochs_count_passes_over_the_data(tmp_path):
     out = demo("mnist_gan.py", "--epochs", 2, "--batch-size", 4500, "--d-steps", 2,
                "--out", tmp_path)
@@ -214,8 +227,7 @@ def test_the_gradient_of_g_through_d_on_the_networks_of_the_demo(loss, monkeypat
     tinygan.seed(1)
     G, D = mnist_gan.make_generator(64, (28, 28, 1)), mnist_gan.make_discriminator((28, 28, 1))
     game, z = losses.GAMES[loss](), numpy.random.default_rng(0).standard_normal((4, 64))
-    D.named_parameters()  # D's weights are constants here, in float64 like everything else
-    for parameter in D.parameters():
+    for parameter in D.parameters():  # constants here, in float64 like everything else
         parameter.data = parameter.data.astype("float64")
 
     class Objective(tinygan.layers.Module):
