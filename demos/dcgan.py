@@ -71,7 +71,7 @@ def options() -> argparse.Namespace:
                         help="learning rate of D, half of G's: D would win otherwise")
     parser.add_argument("--width", type=training.positive(int), default=32, metavar="N",
                         help="channels after D's first convolution; the others follow")
-    parser.add_argument("--dropout", type=training.not_negative, default=0.3, metavar="RATE",
+    parser.add_argument("--dropout", type=training.from_zero(1), default=0.3, metavar="RATE",
                         help="share of D's activations that are dropped")
     parser.add_argument("--size", type=training.positive(int), default=28, metavar="PIXELS",
                         help="side of the images of --data folder:PATH, a multiple of 4")

@@ -49,7 +49,7 @@ def options() -> argparse.Namespace:
                         help="updates of D in a step (the paper's k)")
     parser.add_argument("--g-steps", type=training.positive(int), default=1, metavar="M",
                         help="updates of G in a step")
-    parser.add_argument("--r1", type=training.not_negative, default=1.0, metavar="GAMMA",
+    parser.add_argument("--r1", type=training.from_zero(), default=1.0, metavar="GAMMA",
                         help="weight of the penalty on D's gradient at real images; 0 is without")
     return training.parse(parser)
 

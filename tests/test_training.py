@@ -1,6 +1,7 @@
 """The run around the update: options, log, pictures, checkpoints; the demos as a user runs them."""
 
 import csv
+import gc
 import os
 import signal
 import subprocess
@@ -13,9 +14,11 @@ import pytest
 from PIL import Image
 
 import tinygan
-from tinygan import Tensor, grad, losses, training
+from tinygan import Tensor, grad, losses, no_grad, training
+from tinygan.backend import random_normal
 from tinygan.files import UsageError
 from tinygan.gradcheck import check_gradients
+from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 DEMOS = Path(__file__).parent.parent / "demos"
 SHORT = ["--steps", "12", "--batch-size", "8"]
@@ -141,6 +144,7 @@ def test_epochs_count_passes_over_the_data(tmp_path):
         (["--steps", "0"], ["--steps", "above 0"]),
         (["--lr", "nan"], ["--lr", "above 0"]),
         (["--latent", "many"], ["--latent", "many"]),
+        (["--r1", "-1"], ["--r1", "from 0"]),
         (["--loss", "magic"], ["--loss", "minimax"]),
         (["--steps", "5", "--epochs", "5"], ["not allowed with"]),
         (["--data", "cats"], ["cats", "mnist"]),
@@ -241,3 +245,39 @@ def test_the_gradient_of_g_through_d_on_the_networks_of_the_demo(loss, monkeypat
     check_gradients(Objective(), z, order=1)
     (slope,) = grad(Objective()(Tensor(z.astype("float32"))), [G.parameters()[0]])
     assert numpy.abs(slope.numpy()).max() > 0
+
+
+def test_three_hundred_steps_of_dcgan_hold_no_more_than_ten(monkeypatch):
+    monkeypatch.syspath_prepend(DEMOS)
+    import dcgan
+
+    G, D = dcgan.make_generator(4, 8, 1, 2), dcgan.make_discriminator(8, 1, 2, 0.3)
+    adam_g, adam_d = Adam(G.parameters(), 1e-3), Adam(D.parameters(), 1e-3)
+    average, game = ExponentialMovingAverage(G), losses.NonSaturating()
+    real = Tensor(random_normal(4, 8, 8, 1))
+
+    def steps(count):
+        for _ in range(count):
+            with no_grad():
+                fake = G(Tensor(random_normal(4, 4)))
+            d_loss = game.discriminator(D(real), D(fake)) + losses.r1_penalty(D, real)
+            adam_d.zero_grad()
+            d_loss.backward()
+            adam_d.step()
+            with D.frozen():
+                g_loss = game.generator(D(G(Tensor(random_normal(4, 4)))))
+            adam_g.zero_grad()
+            g_loss.backward()
+            adam_g.step()
+            average.update()
+
+    steps(10)
+    gc.collect()
+    before = sys.getallocatedblocks()  # every array is at least one of them
+    gc.disable()
+    try:
+        steps(300)
+        assert gc.collect() == 0  # nothing had to wait for the garbage collector
+    finally:
+        gc.enable()
+    assert sys.getallocatedblocks() - before < 150  # half a one for each step

@@ -32,23 +32,25 @@ class CheckpointError(UsageError):
 
 def positive(kind: type) -> Callable[[str], Any]:
     """A type for argparse: a finite number above zero."""
+    return _number(kind, lambda value: 0 < value < math.inf, "above 0")
 
-    def number(text: str) -> Any:
-        value = kind(text)
-        if not 0 < value < math.inf:
-            raise ValueError
+
+def from_zero(limit: float = math.inf) -> Callable[[str], float]:
+    """A type for argparse: a number from zero to below the limit."""
+    return _number(float, lambda value: 0 <= value < limit, f"from 0 to below {limit}")
+
+
+def _number(kind: type, fits: Callable[[Any], bool], range_: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {kind.__name__} {range_}")
         return value
 
-    number.__name__ = f"{kind.__name__} above 0"  # which argparse shows in its message
-    return number
-
-
-def not_negative(text: str) -> float:
-    """A type for argparse: a finite number from zero on."""
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise ValueError
-    return value
+    return parse
 
 
 def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.ArgumentParser:
@@ -77,7 +79,10 @@ def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help with the defaults shown and the description's lines kept."""
+    """Help with the defaults shown, where there are any, and the description's lines kept."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
