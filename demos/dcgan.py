@@ -65,10 +65,10 @@ def make_discriminator(size: int, channels: int, width: int, dropout: float) -> 
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/dcgan", steps=9_000, batch_size=32, latent=16, lr=1e-3
+        __doc__, out="runs/dcgan", steps=9_000, batch_size=32, latent=16, lr=2e-3
     )
     parser.add_argument("--d-lr", type=training.positive(float), default=5e-4, metavar="LR",
-                        help="learning rate of D, half of G's: D would win otherwise")
+                        help="learning rate of D, a quarter of that of G: D would win otherwise")
     parser.add_argument("--width", type=training.positive(int), default=32, metavar="N",
                         help="channels after D's first convolution; the others follow")
     parser.add_argument("--dropout", type=training.from_zero(1), default=0.3, metavar="RATE",

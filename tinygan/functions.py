@@ -291,7 +291,7 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     largest = (x.data == y).astype(x.dtype)
     largest /= largest.sum(axis=axis, keepdims=True)
     return record(
-        y if keepdims else y.reshape(x.data.max(axis=axis).shape), (x,),
+        y if keepdims else y.squeeze(_reduced_axes(x, axis)), (x,),
         lambda dy, y: reshape(dy, kept) * largest,
     )
 
