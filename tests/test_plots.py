@@ -1,13 +1,19 @@
 """Pictures, read back pixel by pixel, and files that are replaced whole or not at all."""
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
 from PIL import Image
 
+from tinygan import Tensor
 from tinygan.files import UsageError, replacing
-from tinygan.plots import grid, save_animation, save_curves, save_grid
+from tinygan.layers import BatchNorm, Dense, LeakyReLU, Sequential, Tanh
+from tinygan.plots import grid, save_animation, save_curves, save_graph, save_grid
+from tinygan.tensor import TapeError
 
 
 def shades(count, height=2, width=3, channels=1):
@@ -229,3 +235,106 @@ def test_a_folder_that_is_a_file_is_one_sentence(tmp_path, save):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write .*file.picture\.png.*another folder"):
         save(tmp_path / "file" / "picture.png")
+
+
+# ---------------------------------------------------------------- the tape
+
+
+def drawn(figure):
+    """What a picture of a tape says: each box's first line, and the arrows between them."""
+    (axes,) = figure.axes
+    boxes = {text.get_bbox_patch(): text.get_text().split("\n")[0]
+             for text in axes.texts if text.get_text()}
+    arrows = [text.arrow_patch for text in axes.texts if not text.get_text()]
+    ways = {(boxes[arrow.patchA], boxes[arrow.patchB], arrow.get_linestyle()) for arrow in arrows}
+    assert len(boxes) == len(axes.texts) - len(arrows)
+    return boxes.values(), ways
+
+
+@pytest.fixture
+def parts():
+    """x (2, 3) data, w (3, 1) and b (1,) learning, v (2, 1) learning but detached."""
+    x, v = Tensor(numpy.ones((2, 3))), Tensor(numpy.ones((2, 1)), requires_grad=True)
+    w, b = (Tensor(numpy.ones(shape), requires_grad=True) for shape in [(3, 1), (1,)])
+    return x, w, b, v.detach()
+
+
+def test_a_tape_shows_operations_leaves_and_constants_and_the_ways_between(
+    tmp_path, figures, parts
+):
+    x, w, b, cut = parts
+    loss = ((x @ w + b) * cut).sum()
+    save_graph(loss, tmp_path / "tape.png", {x: "x", w: "w", b: "b", loss: "loss"}, "a title")
+    boxes, ways = drawn(figures[0])
+    assert sorted(boxes) == ["add", "b", "constant", "loss = sum", "matmul", "multiply", "w", "x"]
+    flowing = {("loss = sum", "multiply"), ("multiply", "add"), ("add", "matmul"), ("add", "b"),
+               ("matmul", "w")}
+    assert ways == {(*way, "-") for way in flowing} | {
+        ("x", "matmul", ":"), ("constant", "multiply", ":")
+    }
+    assert figures[0].axes[0].get_title() == "a title"
+
+
+def test_a_constant_that_no_derivative_needs_is_said_in_the_box(tmp_path, figures, parts):
+    x, w, b, cut = parts
+    save_graph((x @ w + cut) * 2.0, tmp_path / "tape.png")
+    boxes, _ = drawn(figures[0])
+    assert sorted(boxes) == ["add (constant)", "constant", "leaf", "matmul", "multiply (constant)"]
+
+
+def test_a_frozen_network_is_grey_and_what_lies_before_it_still_learns(tmp_path, figures):
+    G, D = Dense(2, 3), Dense(3, 1)
+    with D.frozen():
+        loss = D(G(Tensor(numpy.ones((4, 2), dtype="float32")))).sum()
+    save_graph(loss, tmp_path / "tape.png", {D.weight: "D", G.weight: "G", G.bias: "bias of G"})
+    _, ways = drawn(figures[0])
+    assert {("D", "matmul", ":"), ("matmul", "G", "-"), ("add", "bias of G", "-")} <= ways
+    assert not any(end == "D" for _, end, _ in ways)
+
+
+def test_nothing_in_a_tape_lies_on_something_else(tmp_path, figures):
+    layers = Sequential(Dense(2, 3), BatchNorm(3), LeakyReLU(), Dense(3, 3), Tanh(), Dense(3, 1))
+    x, y = (Tensor(numpy.ones((4, 2), dtype="float32")) for _ in range(2))
+    loss = (layers(x) - layers(y)).mean()
+    save_graph(loss, tmp_path / "tape.png")
+    texts = [text for text in figures[0].axes[0].texts if text.get_text()]
+    frames = [text.get_bbox_patch().get_window_extent() for text in texts]
+    assert len(frames) > 25
+    assert not [(a, b) for i, a in enumerate(frames) for b in frames[:i] if a.overlaps(b)]
+
+
+def test_arrows_lead_upwards_from_the_output(tmp_path, figures, parts):
+    x, w, b, _ = parts
+    h = x @ w
+    save_graph((h * h + b).sum(), tmp_path / "tape.png")
+    arrows = [text for text in figures[0].axes[0].texts if not text.get_text()]
+    solid = [arrow for arrow in arrows if arrow.arrow_patch.get_linestyle() == "-"]
+    assert len(solid) == 5 and len(arrows) == 6  # h * h leads to h by one arrow; x is constant
+    assert all(arrow.xy[1] > arrow.get_position()[1] for arrow in solid)
+
+
+def test_a_tape_can_still_be_walked_after_its_picture(tmp_path, parts):
+    x, w, b, _ = parts
+    loss = (x @ w + b).sum()
+    save_graph(loss, tmp_path / "tape.png")
+    loss.backward()
+    assert w.grad.numpy().tolist() == [[2.0]] * 3
+
+
+def test_a_tape_that_is_freed_cannot_be_drawn(tmp_path, parts):
+    loss = (parts[0] @ parts[1]).sum()
+    loss.backward()
+    with pytest.raises(TapeError, match="backward\\(\\) ran over it already"):
+        save_graph(loss, tmp_path / "tape.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_pictures_of_the_readme_are_those_of_the_library(tmp_path):
+    """The command beside the pictures makes them: the boxes are where they were."""
+    folder = Path(__file__).parents[1] / "demos" / "pictures"
+    program = tmp_path / "tapes.py"
+    program.write_text((folder / "tapes.py").read_text())
+    subprocess.run([sys.executable, program], check=True)
+    for name in ("tape_d_step.png", "tape_g_step.png"):
+        with Image.open(tmp_path / name) as new, Image.open(folder / name) as kept:
+            assert max(abs(a - b) for a, b in zip(new.size, kept.size, strict=True)) < 20

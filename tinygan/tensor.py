@@ -205,7 +205,7 @@ def walk(
             "nothing to differentiate: no tensor with requires_grad=True went into this one "
             "(or it was computed under no_grad, or detached)"
         )
-    tape = _history(output)
+    tape = history(output)
     wanted = {tensor for tensor in tape if not tensor.parents} if inputs is None else set(inputs)
     useful = set(wanted)
     for tensor in tape:  # from the oldest: does a wanted tensor lie behind this one?
@@ -234,7 +234,7 @@ def walk(
     return {tensor: gradients[tensor] for tensor in wanted if tensor in gradients}
 
 
-def _history(output: Tensor) -> list[Tensor]:
+def history(output: Tensor) -> list[Tensor]:
     """Every tensor that output came from and that gradients flow to, the oldest first."""
     seen, to_visit = {output}, [output]
     while to_visit:
