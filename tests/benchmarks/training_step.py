@@ -14,6 +14,7 @@ weights frozen in G's step, and images in channels_last.
 
 import argparse
 import cProfile
+import ctypes
 import math
 import pstats
 import statistics
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy
 
 import tinygan
-from tinygan import Tensor, convolution, functions, layers, no_grad
+from tinygan import Tensor, backend, convolution, functions, layers, no_grad
 from tinygan.backend import matrix_product
 from tinygan.losses import NonSaturating
 from tinygan.optimizers import SGD, Adam
@@ -79,6 +80,8 @@ class Workload(NamedTuple):
 
 
 WORKLOADS = {
+    "demo": Workload("demos/mnist_gan.py, G 16-256-512-784, D 784-512-256-1",
+                     lambda: dense_networks([16, 256, 512, 784], [784, 512, 256, 1]), (784,)),
     "W0": Workload("toy, G 100-128-128-2, D 2-128-128-1",
                    lambda: dense_networks([100, 128, 128, 2], [2, 128, 128, 1]), (2,)),
     "W1": Workload("dense, G 100-256-512-1024-784, D 784-512-256-1",
@@ -292,9 +295,10 @@ class Contest:
     def __init__(self, workload: Workload):
         self.workload = workload
         randomness = numpy.random.default_rng(0)
+        latent = workload.networks()[0].parameters()[0].shape[:1]
         self.batch = tuple(
             randomness.standard_normal((BATCH, *shape), dtype=numpy.float32)
-            for shape in (workload.example, (100,), (100,))
+            for shape in (workload.example, latent, latent)
         )
 
     def networks(self) -> tuple[L.Sequential, L.Sequential]:
@@ -320,7 +324,17 @@ class Contest:
         step = dezero_step(self.networks(), self.workload.inner)
         real, z1, z2 = self.batch
         batch = numpy.ascontiguousarray(real.transpose(0, 3, 1, 2)) if real.ndim == 4 else real
-        return lambda: step(batch, z1, z2)
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
+
+        def step_as_it_comes() -> None:
+            # With glibc's own thresholds (128 KiB, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD) in
+            # place of those that tinygan sets for the process, from which PyTorch profits here.
+            mallopt(-3, 128 * 1024)
+            mallopt(-1, 128 * 1024)
+            step(batch, z1, z2)
+            backend._keep_freed_memory()
+
+        return step_as_it_comes
 
     def check(self) -> float:
         """One step of gradient descent with both; the largest difference of losses and weights.
