@@ -32,9 +32,9 @@ BREAKS = {  # what to expect, and why
     "saturating": """G finds next to nothing. D is strong, as in d-too-strong, but G minimises
         log(1 - D(G(z))), whose slope by the logit is D(G(z)): what D is surest about, and what
         most needs to move, weighs least. Adam makes the step large again, not the weights.""",
-    "simultaneous": """G finds the modes later, but it does: here no more than that. G answers the
-        D from before its last step. With plain gradient descent the smallest GAN, of two
-        numbers, even spirals away from its solution (see tests/test_break_it.py).""",
+    "simultaneous": """G finds the modes later, or at some seeds not in this time; at others it does
+        as well. G answers the D from before its last step. With plain gradient descent the
+        smallest GAN, of two numbers, even spirals away (see tests/test_break_it.py).""",
     "beta1-0.9": """The losses swing and most modes are lost. Adam remembers ten gradients now, not
         two: each player keeps running towards where the other was, and overshoots.""",
     "mixed-batchnorm": """In its own step D sees through G, in G's step the same D seems fooled.

@@ -63,9 +63,12 @@ def test_the_saturating_loss_finds_next_to_nothing_against_a_strong_d(late):
     assert late("saturating", "on a mode") < 0.3 * late("d-too-strong", "on a mode")
 
 
-def test_simultaneous_steps_find_the_modes_all_the_same(break_it):
-    """Later than alternating ones, but how much later is a matter of the seed and the machine."""
-    assert max(row["modes"] for row in run(break_it, "simultaneous").rows) >= 6
+def test_simultaneous_steps_find_fewer_modes_in_the_same_time(break_it):
+    found = {
+        name: [row["modes"] for seed in (0, 1) for row in run(break_it, name, seed).rows]
+        for name in ("simultaneous", "healthy")
+    }
+    assert numpy.mean(found["simultaneous"]) < 0.85 * numpy.mean(found["healthy"])
 
 
 def test_a_long_memory_swings_and_loses_modes(break_it, late):
