@@ -269,8 +269,8 @@ def _broadcast(operation: Callable[[Any, Any], Any], a: Operand, b: Operand) -> 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = sum of x over the axes (None: all).  Each summand has dy/dx = 1."""
-    kept = _kept_shape(x, axis)
     reduced = _reduced_axes(x, axis)
+    kept = _kept_shape(x, reduced)
     y = _sum(x.data, reduced)
     return record(
         y.reshape(kept) if keepdims else y, (x,),
@@ -280,18 +280,19 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = (1/n) sum of the n numbers of x over the axes (None: all)."""
-    count = x.data.size // builtins.max(1, math.prod(_kept_shape(x, axis)))
+    count = x.data.size // builtins.max(1, math.prod(_kept_shape(x, _reduced_axes(x, axis))))
     return sum(x, axis, keepdims) * (1 / builtins.max(1, count))
 
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = the largest number of x over the axes (None: all); equal ones share the gradient."""
-    kept = _kept_shape(x, axis)
+    reduced = _reduced_axes(x, axis)
+    kept = _kept_shape(x, reduced)
     y = x.data.max(axis=axis, keepdims=True)
     largest = (x.data == y).astype(x.dtype)
     largest /= largest.sum(axis=axis, keepdims=True)
     return record(
-        y if keepdims else y.squeeze(_reduced_axes(x, axis)), (x,),
+        y if keepdims else y.squeeze(reduced), (x,),
         lambda dy, y: reshape(dy, kept) * largest,
     )
 
@@ -304,9 +305,8 @@ def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
     return tuple(sorted({i % x.ndim for i in axes}))
 
 
-def _kept_shape(x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """x's shape with length 1 on the axes that a reduction is over."""
-    reduced = _reduced_axes(x, axis)
+def _kept_shape(x: Tensor, reduced: tuple[int, ...]) -> tuple[int, ...]:
+    """x's shape with length 1 on the reduced axes."""
     return tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
 
 

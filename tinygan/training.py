@@ -231,9 +231,10 @@ class Run:
             return self.sample(Tensor(backend.to_device(latents))).numpy()
 
     def _save_samples(self) -> None:
-        images = self._pictures(self.fixed)
-        plots.save_grid(images, self.out / "samples" / f"{self.step:07}.png")
-        plots.save_grid(images, self.out / "samples.png")
+        numbered = self.out / "samples" / f"{self.step:07}.png"
+        plots.save_grid(self._pictures(self.fixed), numbered)
+        with replacing(self.out / "samples.png") as latest:
+            shutil.copyfile(numbered, latest)
 
     def _finish(self) -> None:
         """Make what is made once, the animation, curves and interpolation, and say how it went."""
