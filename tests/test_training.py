@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 import tinygan
-from tinygan import Tensor, grad, losses, no_grad, training
+from tinygan import Tensor, checkpoints, grad, losses, no_grad, training
 from tinygan.backend import random_normal
-from tinygan.files import UsageError
 from tinygan.gradcheck import check_gradients
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
@@ -33,15 +32,19 @@ def demo(name, *options, code=0):
 
 
 def arrays_of(folder):
-    return training.read_checkpoint(folder / "checkpoint.npz")
+    """All arrays of a run's checkpoint, by "part/name"."""
+    parts = checkpoints.read(folder / "checkpoint.npz").parts
+    return {f"{part}/{name}": array for part in parts for name, array in parts[part].items()}
 
 
 def assert_same_run(one, other):
-    """The same bits in all arrays but the options, the same log, the same pictures."""
+    """The same bits in all arrays and the random generator, the same log, the same pictures."""
     first, second = arrays_of(one), arrays_of(other)
     assert first.keys() == second.keys()
-    for name in first.keys() - {"options"}:
+    for name in first:
         numpy.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    random, again = (checkpoints.read(folder).random for folder in (one, other))
+    assert random == again
     assert (one / "log.csv").read_text() == (other / "log.csv").read_text()
     pictures = sorted(path.name for path in (one / "samples").iterdir())
     assert pictures == sorted(path.name for path in (other / "samples").iterdir())
@@ -94,7 +97,7 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_gives_the_same_bits(finished, tmp_p
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0, printed
-    if int(arrays_of(tmp_path)["step"]) < 12:
+    if checkpoints.read(tmp_path).step < 12:
         assert f"--resume --out {tmp_path}" in printed
     demo(name, "--resume", "--out", tmp_path)
     assert_same_run(out, tmp_path)
@@ -116,7 +119,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(finish
 def test_every_game_trains(loss, tmp_path):
     demo("mnist_gan.py", "--steps", 3, "--batch-size", 4, "--loss", loss, "--d-steps", 2,
          "--g-steps", 3, "--out", tmp_path)
-    assert int(arrays_of(tmp_path)["step"]) == 3
+    assert checkpoints.read(tmp_path).step == 3
 
 
 def test_dcgan_trains_on_a_folder_of_colour_images(tmp_path):
@@ -203,14 +206,6 @@ def test_help_explains_every_option():
                    "--batch-size", "--latent", "--lr", "--seed", "--data", "--data-dir", "--out",
                    "--resume", "--overwrite", "--debug"):
         assert option in printed
-
-
-def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
-    options = training.parser("", out=str(tmp_path), steps=5).parse_args([])
-    run = training.Run(options, 100, losses.Minimax(), lambda z: z.reshape(-1, 10, 10, 1), {})
-    with pytest.raises(UsageError, match="D loss is nan at step 3"):
-        for step in run:
-            run.log({"D loss": Tensor(float("nan") if step == 3 else 1.0)})
 
 
 def test_interpolation_keeps_its_ends_and_its_length():

@@ -12,23 +12,26 @@ class UsageError(Exception):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """Lend a temporary path in the same folder; once it is written, put it in path's place.
 
-    Whatever happens meanwhile, path holds either its old or its new content, whole.
+    Whatever happens meanwhile, path holds either its old or its new content, whole; or, with
+    keep, a path for the old content, keep holds the old one while path is not there.
     Raises UsageError where the system refuses (no space, no permission, not a folder).
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(path.suffix, f".{path.name}.", path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())  # on the disk before the old content goes
         temporary.chmod(0o644)
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     except OSError as error:
         raise UsageError(

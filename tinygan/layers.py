@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from . import convolution, functions
+from . import convolution, functions, watch
 from .backend import generator, random_normal, to_device, to_host, xp
 from .functions import ShapeError
 from .tensor import Tensor
@@ -34,11 +34,19 @@ class Module:
 
     training = True
 
+    def __new__(cls, *arguments: Any, **options: Any) -> "Module":
+        """Remember what the module is made from: a checkpoint tells how to make it again."""
+        module = super().__new__(cls)
+        module.made_from = (arguments, options)
+        return module
+
     def forward(self, *inputs: Any) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any) -> Tensor:
-        return self.forward(*inputs)
+        if watch.names is None:
+            return self.forward(*inputs)
+        return watch.call(watch.names.get(self, type(self).__name__), self.forward, *inputs)
 
     def members(self) -> Iterator[tuple[str, "Tensor | Module"]]:
         """Tensors and Modules among the attributes, and in lists of them, by name."""

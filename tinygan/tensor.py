@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 
+from . import watch
 from .backend import to_host, xp
 
 # A derivative takes dy, the gradient of the loss with respect to an operation's output y, and
@@ -119,6 +120,13 @@ def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Ten
     Parents that are numbers or arrays are constants: no gradient flows to them.
     """
     output = Tensor(data)
+    name = derivatives[0].__qualname__.partition(".")[0]
+    if watch.names is not None:
+        for tensor in parents:
+            if isinstance(tensor, Tensor):
+                watch.check(tensor.data, f"an input of {name}")
+        watch.check(output.data, name)
+        name = watch.located(name)
     if _recording:
         linked = [
             (parent, derivative)
@@ -127,7 +135,7 @@ def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Ten
         ]
         if linked:
             output.requires_grad = True
-            output.operation = derivatives[0].__qualname__.partition(".")[0]
+            output.operation = name
             output.parents, output.derivatives = zip(*linked, strict=True)
     return output
 
@@ -221,7 +229,11 @@ def walk(
             for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
                 if dy is None or parent not in useful:
                     continue
-                part = derivative(dy, tensor)
+                if watch.names is None:
+                    part = derivative(dy, tensor)
+                else:
+                    place = f"the derivative of {tensor.operation}"
+                    part = watch.call(place, derivative, dy, tensor)
                 if part.shape != parent.shape:
                     raise TapeError(
                         f"the derivative of {tensor.operation} has shape {part.shape}, but its "

@@ -1,8 +1,8 @@
 """What every demo needs around its update: options, progress, log, pictures, checkpoints."""
 
 import argparse
+import contextlib
 import csv
-import json
 import math
 import shutil
 import signal
@@ -10,21 +10,22 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy
 
-from . import backend, plots
+from . import backend, checkpoints, plots, watch
+from .checkpoints import Checkpoint, CheckpointError, load_generator
 from .files import UsageError, replacing
+from .layers import Module, require_same_arrays
 from .tensor import Tensor, no_grad
 
-FORMAT = 1  # of checkpoints
+__all__ = ["CheckpointError", "Run", "UsageError", "from_zero", "interpolate", "load_generator",
+           "parse", "parser", "positive", "run_main"]
+
+ONCE = {"resume", "overwrite", "watch", "debug"}  # options that a resumed run does not inherit
 PICTURES = 40  # grids of samples in a run
-SAMPLES = 64  # images in a grid
-
-
-class CheckpointError(UsageError):
-    """A checkpoint that is missing, damaged, or of another run."""
+SAMPLES = 64  # images in a grid, in rows of 8; with labels 10 of each class, a class to a row
 
 
 # ---------------------------------------------------------------- options
@@ -73,6 +74,8 @@ def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.
     add("--out", type=Path, default=Path(out), metavar="PATH", help="folder for all results")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--overwrite", action="store_true", help="replace the run that --out holds")
+    add("--watch", action="store_true", help="stop at the first number that is not finite and say "
+        "where it appeared (slow; done by itself, from the last checkpoint, when a loss is nan)")
     add("--debug", action="store_true", help="show the traceback of an error")
     options.set_defaults(**defaults)
     return options
@@ -94,31 +97,58 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if options.seed < 0:
         parser.error(f"argument --seed: 0 or above, not {options.seed}")
     if options.resume:
-        saved = json.loads(str(read_checkpoint(options.out / "checkpoint.npz")["options"]))
-        own = vars(options).keys() - {"resume", "overwrite", "debug"}
-        parser.set_defaults(**{name: saved[name] for name in saved.keys() & own})
+        parser.set_defaults(**_saved(parser, checkpoints.read(options.out).options))
         options = parser.parse_args()
-    elif (options.out / "checkpoint.npz").exists() and not options.overwrite:
-        raise UsageError(
-            f"{options.out} holds a run already: continue it with --resume, replace it with "
-            "--overwrite, or choose another folder with --out"
-        )
+    elif any((options.out / name).exists() for name in (checkpoints.FILE, checkpoints.PREVIOUS)):
+        if not options.overwrite:
+            raise UsageError(
+                f"{options.out} holds a run already: continue it with --resume, replace it with "
+                "--overwrite, or choose another folder with --out"
+            )
     backend.use_device(options.device)
     backend.seed(options.seed)
     return options
 
 
+def _saved(parser: argparse.ArgumentParser, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a checkpoint, read as if they were typed, and refused where those would be."""
+    known = vars(parser.parse_args([])).keys() - {"out", *ONCE}
+    kept = {name: value for name, value in saved.items() if name in known and value is not None}
+    words = []
+    for name, value in kept.items():
+        option = "--" + name.replace("_", "-")
+        words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
+    options = vars(parser.parse_args(words))
+    return {name: options[name] for name in kept}
+
+
 def run_main(main: Callable[[], None]) -> None:
-    """Run a demo's main; a UsageError becomes one sentence and exit status 2."""
+    """Run a demo's main; a UsageError becomes one sentence and exit status 2.
+
+    Where a number was not finite, the run is made again from its last checkpoint and watched.
+    """
     try:
+        try:
+            return main()
+        except watch.NotFinite as error:
+            if "--watch" in sys.argv:
+                raise
+            print(f"{error}: going back to the last checkpoint to see where", file=sys.stderr)
+            sys.argv[1:] = [word for word in sys.argv[1:] if word != "--overwrite"]
+            sys.argv += ["--resume", "--watch"]
         main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except UsageError as error:
+    except (UsageError, MemoryError) as error:
         if "--debug" in sys.argv:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        advice = ""
+        if isinstance(error, MemoryError):
+            advice = "; a smaller --batch-size needs less"
+        if isinstance(error, watch.NotFinite):
+            advice = "; a lower --lr usually helps (the last good checkpoint is kept)"
+        print(f"error: {error}{advice}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -133,14 +163,17 @@ class Run:
             ...                                   # the update, written out in the demo
             run.log({"D loss": d_loss, ...})
 
-    images  how many there are to train on, which is the length of an epoch
-    game    of losses.py: how to read its numbers is printed at the end
-    sample  makes images (N, H, W, C) in [-1, 1] from latents (N, latent)
-    parts   all that a checkpoint must hold, by name: what has state() and load_state()
+    images   how many there are to train on, which is the length of an epoch
+    game     of losses.py: how to read its numbers is printed at the end
+    sample   makes images (N, H, W, C) in [-1, 1] from latents (N, latent), or if there are
+             classes from (N, latent + classes), the label one-hot beside the latent
+    parts    all that a checkpoint must hold, by name: what has state() and load_state()
+    classes  how many labels sample takes, 0 for none
 
     In options.out it leaves samples.png and samples/ (a grid of always the same latents),
-    samples.gif, interpolation.png, log.csv, curves.png and checkpoint.npz. Ctrl-C finishes the
-    step, saves, and says how to go on; a second Ctrl-C stops at once.
+    samples.gif, interpolation.png, log.csv, curves.png, checkpoint.npz and the one before it.
+    Ctrl-C finishes the step, saves, and says how to go on; a second Ctrl-C stops at once.
+    Raises watch.NotFinite when a number that is logged was not finite at any step.
     """
 
     def __init__(
@@ -150,9 +183,10 @@ class Run:
         game: Any,
         sample: Callable[[Tensor], Tensor],
         parts: Mapping[str, Any],
+        classes: int = 0,
     ):
         self.options, self.game, self.sample, self.parts = options, game, sample, parts
-        self.out: Path = options.out
+        self.classes, self.out = classes, Path(options.out)
         if options.epochs:
             batches = images // options.batch_size * options.epochs
             options.steps = max(1, batches // getattr(options, "d_steps", 1))
@@ -162,11 +196,11 @@ class Run:
         self.step = 0
         self.rows: list[dict[str, float]] = []
         self.latest: Mapping[str, Tensor] = {}
+        self.sum = Tensor(0.0)  # of all that was logged since the last row
         self.stopped = False
         # A generator of its own: what is drawn for pictures must not change the training.
-        self.fixed = numpy.random.default_rng(options.seed + 1).standard_normal(
-            (SAMPLES, options.latent), dtype=numpy.float32
-        )
+        random = numpy.random.default_rng(options.seed + 1)
+        self.fixed = random.standard_normal((SAMPLES, options.latent), dtype=numpy.float32)
         if options.resume:
             self._load()
         else:
@@ -177,12 +211,18 @@ class Run:
         from tqdm import tqdm
 
         print(f"{self.options.steps} steps on {backend.device()}; everything goes to {self.out}/")
+        if self.step == 0:
+            self.save()
         before = signal.signal(signal.SIGINT, self._stop)
+        watching = watch.watching(self._names()) if self.options.watch else contextlib.nullcontext()
         try:
-            with tqdm(total=self.options.steps, initial=self.step, unit="step") as bar:
+            with watching, tqdm(total=self.options.steps, initial=self.step, unit="step") as bar:
                 while self.step < self.options.steps and not self.stopped:
                     self.step += 1
+                    watch.step = self.step
                     yield self.step
+                    if self.options.watch:
+                        self._checked_parts()
                     if self.step % self.log_every == 0:
                         bar.set_postfix(self._write_row())
                     if self.step % self.picture_every == 0:
@@ -202,6 +242,9 @@ class Run:
     def log(self, values: Mapping[str, Tensor]) -> None:
         """Note what this step measured. It is read from the device only when a row is due."""
         self.latest = values
+        with no_grad():
+            for value in values.values():
+                self.sum = self.sum + value  # a NaN or an infinity stays in a sum
 
     def _stop(self, *_: Any) -> None:
         self.stopped = True
@@ -209,30 +252,29 @@ class Run:
 
     def _write_row(self) -> dict[str, str]:
         row = {"step": self.step} | {name: value.item() for name, value in self.latest.items()}
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise UsageError(
-                    f"{name} is {value} at step {self.step}: a lower --lr usually helps; the "
-                    f"last checkpoint, in {self.out}, is kept"
-                )
+        self._check_log()
         self.rows.append(row)
         try:
             with open(self.out / "log.csv", "a", newline="") as file:
-                writer = csv.DictWriter(file, row)
-                if len(self.rows) == 1:
-                    writer.writeheader()
-                writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+                _write_rows(file, [row], header=len(self.rows) == 1)
         except OSError as error:
             raise UsageError(f"cannot write {self.out / 'log.csv'}: {error.strerror}") from error
         return {name: f"{value:.3f}" for name, value in row.items() if name != "step"}
 
-    def _pictures(self, latents: numpy.ndarray) -> numpy.ndarray:
+    def _pictures(self, latents: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
+        if self.classes:
+            one_hot = numpy.eye(self.classes, dtype=numpy.float32)[labels]
+            latents = numpy.concatenate([latents, one_hot], axis=1)
         with no_grad():
             return self.sample(Tensor(backend.to_device(latents))).numpy()
 
     def _save_samples(self) -> None:
         numbered = self.out / "samples" / f"{self.step:07}.png"
-        plots.save_grid(self._pictures(self.fixed), numbered)
+        latents, columns = self.fixed, 8
+        if self.classes:  # the same ten latents in every row
+            latents, columns = numpy.tile(self.fixed[:10], (self.classes, 1)), 10
+        labels = numpy.repeat(numpy.arange(self.classes), 10)
+        plots.save_grid(self._pictures(latents, labels), numbered, columns)
         with replacing(self.out / "samples.png") as latest:
             shutil.copyfile(numbered, latest)
 
@@ -242,7 +284,8 @@ class Run:
         if frames:
             plots.save_animation(frames, self.out / "samples.gif")
         latents = interpolate(self.fixed[:8], self.fixed[8:16], 12)
-        plots.save_grid(self._pictures(latents), self.out / "interpolation.png", columns=12)
+        labels = numpy.repeat(numpy.arange(8), 12) % max(1, self.classes)
+        plots.save_grid(self._pictures(latents, labels), self.out / "interpolation.png", columns=12)
         if self.rows:
             self._save_curves()
             last = self.rows[-max(1, len(self.rows) // 10) :]
@@ -270,79 +313,99 @@ class Run:
     # ------------------------------------------------------------ checkpoints
 
     def save(self) -> None:
-        """Write checkpoint.npz: all that a resumed run needs to go on with the same bits."""
-        arrays = {
-            "format": numpy.array(FORMAT),
-            "step": numpy.array(self.step),
-            "options": numpy.array(json.dumps(vars(self.options), default=str, sort_keys=True)),
-            "generator": numpy.array(json.dumps(backend.generator.bit_generator.state)),
-        }
+        """Write a checkpoint: all that a resumed run needs to go on with the same bits.
+
+        Raises watch.NotFinite, and writes nothing, where a number is not finite.
+        """
+        self._check_log()
+        checkpoints.write(self.out, Checkpoint(
+            self.step, vars(self.options), backend.generator.bit_generator.state, self.classes,
+            self._network(),
+            {name: numpy.array([row[name] for row in self.rows])
+             for name in (self.rows[0] if self.rows else ())},
+            self._checked_parts(),
+        ))
+
+    def _network(self) -> list[Any] | None:
+        """Which part makes the pictures, and its layers, so that it can be made from the file."""
         for part, owner in self.parts.items():
-            arrays |= {f"{part}/{name}": array for name, array in owner.state().items()}
-        with replacing(self.out / "checkpoint.npz") as file:
-            numpy.savez(file, **arrays)
+            if self.sample in (owner, getattr(owner, "average", None)):
+                try:
+                    return [part, checkpoints.describe(self.sample)]
+                except ValueError:
+                    return None  # layers of the demo's own: no file can tell how to make them
+        return None
 
     def _load(self) -> None:
-        path = self.out / "checkpoint.npz"
-        arrays = read_checkpoint(path)
+        """Take over the newest checkpoint, or nothing of it, and drop what came after it."""
+        saved = checkpoints.read(self.out)
         try:
+            if saved.parts.keys() != self.parts.keys():
+                raise ValueError(f"it has {', '.join(saved.parts)}, not {', '.join(self.parts)}")
             for part, owner in self.parts.items():
-                prefix = f"{part}/"
-                owner.load_state({
-                    name.removeprefix(prefix): array
-                    for name, array in arrays.items() if name.startswith(prefix)
-                })
-        except ValueError as error:
-            raise CheckpointError(f"{path} does not fit this run: {error}") from error
-        self.step = int(arrays["step"])
-        backend.generator.bit_generator.state = json.loads(str(arrays["generator"]))
-        self._take_up_log()
-
-    def _take_up_log(self) -> None:
-        """Read log.csv, and drop the rows and pictures that came after the checkpoint."""
-        path = self.out / "log.csv"
-        if path.exists():
-            with open(path, newline="") as file:
-                lines = [row for row in csv.DictReader(file) if int(row["step"]) <= self.step]
-            self.rows = [{name: float(text) for name, text in line.items()} for line in lines]
-            with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-                writer = csv.DictWriter(file, lines[0] if lines else [])
-                if lines:
-                    writer.writeheader()
-                writer.writerows(lines)
+                require_same_arrays(owner.state(), saved.parts[part], part)
+            rows = [dict(zip(saved.log, row, strict=True))
+                    for row in zip(*(c.tolist() for c in saved.log.values()), strict=True)]
+            backend.generator.bit_generator.state = saved.random
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{self.out}: the checkpoint does not fit: {error}") from error
+        for part, owner in self.parts.items():
+            owner.load_state(saved.parts[part])
+        self.step, self.rows = saved.step, rows
+        with replacing(self.out / "log.csv") as path, open(path, "w", newline="") as file:
+            _write_rows(file, self.rows, header=True)
         for picture in (self.out / "samples").glob("*.png"):
-            if int(picture.stem) > self.step:
+            if picture.stem.isdecimal() and int(picture.stem) > self.step:
                 picture.unlink()
+        for folder in (self.out, self.out / "samples"):
+            for unfinished in folder.glob(".*.*"):  # what a killed run was writing
+                unfinished.unlink()
 
     def _prepare_folder(self) -> None:
         """Make the folder, without what a run before this one left there."""
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.out / "samples", ignore_errors=True)
-            for name in ("checkpoint.npz", "log.csv"):
+            for name in (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv"):
                 (self.out / name).unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(
                 f"cannot use {self.out}: {error.strerror}; choose another folder with --out"
             ) from error
 
+    # ------------------------------------------------------------ numbers that go wrong
 
-def read_checkpoint(path: Path) -> dict[str, numpy.ndarray]:
-    """The arrays of a checkpoint. Raises CheckpointError where it is missing or damaged."""
-    try:
-        with numpy.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"there is no checkpoint {path}: start without --resume, or give its folder with --out"
-        ) from error
-    except Exception as error:  # zipfile, zlib, struct, NumPy: damage shows in many ways
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}") from error
-    if "format" not in arrays or int(arrays["format"]) != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {arrays.get('format')}, this version of tinygan reads {FORMAT}"
-        )
-    return arrays
+    def _names(self) -> dict[Any, str]:
+        """Every module of the run by a name for messages, such as "layers.3 (Dense)"."""
+        names: dict[Any, str] = {}
+        modules = [(part, owner) for part, owner in self.parts.items() if isinstance(owner, Module)]
+        while modules:
+            name, module = modules.pop()
+            names[module] = name
+            modules += [(f"{inner} ({type(member).__name__})", member)
+                        for inner, member in module.members() if isinstance(member, Module)]
+        return names
+
+    def _check_log(self) -> None:
+        if not math.isfinite(self.sum.item()):
+            values = ", ".join(f"{name} {value.item():.4g}" for name, value in self.latest.items())
+            raise watch.NotFinite(f"not all numbers up to step {self.step} are finite ({values})")
+        self.sum = Tensor(0.0)
+
+    def _checked_parts(self) -> dict[str, dict[str, numpy.ndarray]]:
+        """The states of all parts, in main memory."""
+        states = {part: owner.state() for part, owner in self.parts.items()}
+        for part, state in states.items():
+            for name, array in state.items():
+                watch.check(array, f"{name} of {part}, after its update")
+        return states
+
+
+def _write_rows(file: TextIO, rows: list[dict[str, float]], header: bool) -> None:
+    writer = csv.DictWriter(file, rows[0] if rows else [])
+    if header and rows:
+        writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
 
 
 def interpolate(start: numpy.ndarray, end: numpy.ndarray, count: int) -> numpy.ndarray:
