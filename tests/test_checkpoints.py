@@ -15,7 +15,8 @@ from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 def example(step=3, **changes):
     return Checkpoint(
-        step, {"latent": 2}, {"state": 2**100}, 0, None, {"loss": numpy.array([0.5, 0.25])},
+        step, {"latent": 2}, {"state": 2**100}, 0, None,
+        {"step": numpy.array([1, 2]), "loss": numpy.array([0.5, 0.25])},
         {"G": {"weight": numpy.arange(6, dtype="float32").reshape(2, 3)}},
     )._replace(**changes)
 
@@ -102,7 +103,7 @@ def text(content):
         ("G/weight.npy", npy(numpy.zeros(2), "{'descr': '<f4', 'fortran_order': False, "
                              f"'shape': ({2**60},)}}"), "reshape"),
         ("G/weight.npy", b"", "damaged"),
-        ("log/loss.npy", npy(numpy.zeros((2, 2))), "columns of its log"),
+        ("log/loss.npy", npy(numpy.zeros((2, 2))), "no table of numbers"),
     ],
 )
 def test_what_is_wrong_inside_is_named(name, content, words, tmp_path):
@@ -222,6 +223,10 @@ def test_labels_for_a_generator_without_classes_are_an_error(tmp_path):
         ["Sequential", [["Dense", [], {"inputs": 2, "outputs": 10**9}]], {}],
         ["Sequential", [["Conv2d", [2, 2], {"kernel": 10**5}]], {}],
         ["Sequential", [["Dense", [300, 300], {}]] * 50, {}],
+        ["Sequential", [["Upsample", [10**4], {}]], {}],
+        ["Sequential", [["Upsample", [], {"factor": 16}]] * 9, {}],
+        ["Sequential", [["ConvTranspose2d", [2, 2], {"kernel": 3, "stride": 100}]], {}],
+        ["Sequential", [["Conv2d", [2, 2], {"kernel": 3, "padding": 10**4}]], {}],
         ["Sequential", [["Module", [], {}]], {}],
         ["Sequential", [["os.system", ["true"], {}]], {}],
         ["Sequential", [["Dense", ["2", None], {}]], {}],

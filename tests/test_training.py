@@ -155,7 +155,7 @@ def test_epochs_count_passes_over_the_data(tmp_path):
         (["--batch-size", "9001"], ["9001", "9000"]),
         (["--device", "tpu"], ["tpu", "gpu"]),
         (["--resume"], ["no checkpoint"]),
-        (["--seed", "-1"], ["--seed", "0 or above"]),
+        (["--seed", "-1"], ["--seed", "from 0"]),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_exit_status_2(options, words, tmp_path):

@@ -8,6 +8,7 @@ part of the run: networks, optimizers, averages. The file before the last one is
 import io
 import json
 import math
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -59,18 +60,23 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         numpy.savez(file, **arrays)
 
 
+def exists(folder: Path) -> bool:
+    """Whether the folder holds a run."""
+    return any(os.path.exists(Path(folder) / name) for name in (FILE, PREVIOUS))
+
+
 def read(path: Path) -> Checkpoint:
     """A checkpoint file, or the newest whole one in the folder of a run.
 
     Raises CheckpointError where there is none. No more memory is used than the file is large.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return _read(path)
     try:
         return _read(path / FILE)
     except CheckpointError as error:
-        if not (path / PREVIOUS).exists():
+        if not os.path.exists(path / PREVIOUS):
             raise
         previous = _read(path / PREVIOUS)
         print(f"{error}; the one before it, of step {previous.step}, is used", file=sys.stderr)
@@ -97,9 +103,10 @@ def _read(path: Path) -> Checkpoint:
         for path_inside, array in arrays.items():
             part, _, name = path_inside.partition("/")
             (log if part == "log" else parts.setdefault(part, {}))[name] = array
-        rows = {column.shape for column in log.values()}
-        if len(rows) > 1 or any(len(shape) != 1 for shape in rows):
-            raise ValueError(f"the columns of its log have shapes {rows}")
+        columns = {(len(column.shape), column.size, column.dtype.kind) for column in log.values()}
+        if log and (len({size for _, size, _ in columns}) > 1 or "step" not in log
+                    or any(axes != 1 or kind not in "fi" for axes, _, kind in columns)):
+            raise ValueError("its log is no table of numbers by step")
         return Checkpoint(
             _whole(about, "step"), _fields(about, "options"), _fields(about, "random"),
             _whole(about, "classes"), about["network"], log, parts,
@@ -159,14 +166,24 @@ def build(description: list[Any]) -> Module:
     )
 
 
-def _claim(description: list[Any]) -> int:
-    """How many numbers the weights of the described network need, or more: the product of the
-    sizes that each layer was given."""
-    _, arguments, options = description
-    sizes = [*arguments, *(options[name] for name in options if name not in ("stride", "padding"))]
-    sizes.append(options.get("kernel", 1))  # once more, since kernels are square
-    inner = sum(_claim(item) for item in arguments if isinstance(item, list))
-    return inner + math.prod(max(1, size) for size in sizes if isinstance(size, int))
+def _require_room(description: list[Any], numbers: int) -> None:
+    """Raise ValueError where the described network is far larger than its file, of so many numbers.
+
+    A layer's weights hold at most the product of its sizes, a kernel counted twice; pictures
+    grow by strides and factors, to 64 times their side at most.
+    """
+    claimed, growth, waiting = 0, 1, [description]
+    while waiting:
+        kind, arguments, options = waiting.pop()
+        waiting += [item for item in arguments if isinstance(item, list)]
+        sizes = [*arguments, *options.values(), options.get("kernel", 1)]
+        claimed += math.prod(max(1, size) for size in sizes if isinstance(size, int))
+        factor = arguments[:1] or [options.get("factor", 2)]
+        growth *= factor[0] if kind == "Upsample" else options.get("stride", 1)
+        if options.get("padding", 0) > options.get("kernel", 0):
+            raise ValueError("its padding is larger than its kernel")
+    if growth > 64 or claimed > 65_536 + 8 * numbers:
+        raise ValueError("its layers are larger than its arrays")
 
 
 class Generator:
@@ -223,9 +240,10 @@ def load_generator(path: Path) -> Generator:
     try:
         part, description = checkpoint.network
         arrays = checkpoint.parts[part]
-        # More than the file holds (with some room for what needs no arrays) is not built.
-        if _claim(description) > 65_536 + 4 * sum(array.size for array in arrays.values()):
-            raise ValueError("its layers are larger than its arrays")
+        numbers = sum(array.size for array in arrays.values())
+        _require_room(description, numbers)
+        if not 0 < checkpoint.options["latent"] + checkpoint.classes <= numbers:
+            raise ValueError("its latents are larger than its arrays")
         network = build(description)
         network.load_state({name: arrays[name] for name in network.state()})
         generator = Generator(network, checkpoint)

@@ -24,6 +24,8 @@ __all__ = ["CheckpointError", "Run", "UsageError", "from_zero", "interpolate", "
            "parse", "parser", "positive", "run_main"]
 
 ONCE = {"resume", "overwrite", "watch", "debug"}  # options that a resumed run does not inherit
+MOST = 1_000_000_000  # no count of anything is larger
+KINDS = {int: "whole number", float: "number"}
 PICTURES = 40  # grids of samples in a run
 SAMPLES = 64  # images in a grid, in rows of 8; with labels 10 of each class, a class to a row
 
@@ -32,13 +34,15 @@ SAMPLES = 64  # images in a grid, in rows of 8; with labels 10 of each class, a 
 
 
 def positive(kind: type) -> Callable[[str], Any]:
-    """A type for argparse: a finite number above zero."""
-    return _number(kind, lambda value: 0 < value < math.inf, "above 0")
+    """A type for argparse: a number above zero, and up to 1e9 if it is a whole one."""
+    if kind is int:
+        return _number(int, lambda value: 0 < value <= MOST, f"above 0, up to {MOST:,}")
+    return _number(float, lambda value: 0 < value < math.inf, "above 0")
 
 
-def from_zero(limit: float = math.inf) -> Callable[[str], float]:
+def from_zero(limit: float = math.inf, kind: type = float) -> Callable[[str], Any]:
     """A type for argparse: a number from zero to below the limit."""
-    return _number(float, lambda value: 0 <= value < limit, f"from 0 to below {limit}")
+    return _number(kind, lambda value: 0 <= value < limit, f"from 0 to below {limit}")
 
 
 def _number(kind: type, fits: Callable[[Any], bool], range_: str) -> Callable[[str], Any]:
@@ -48,7 +52,7 @@ def _number(kind: type, fits: Callable[[Any], bool], range_: str) -> Callable[[s
         except ValueError:
             value = math.nan
         if not fits(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {kind.__name__} {range_}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {KINDS[kind]} {range_}")
         return value
 
     return parse
@@ -67,7 +71,7 @@ def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.
     add("--batch-size", type=whole, default=64, metavar="N", help="images in a batch")
     add("--latent", type=whole, default=100, metavar="N", help="numbers in a latent z ~ N(0, 1)")
     add("--lr", type=positive(float), default=2e-4, help="learning rate of Adam")
-    add("--seed", type=int, default=0, help="the same seed gives the same run")
+    add("--seed", type=from_zero(MOST, int), default=0, help="the same seed gives the same run")
     add("--data", default="mnist", help="mnist (9,000 digits that ship with tinygan: no network), "
         "mnist-full, fashion (both downloaded unless in --data-dir) or folder:PATH")
     add("--data-dir", type=Path, metavar="PATH", help="where the files of those two are")
@@ -94,17 +98,14 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     Also chooses the device and starts the random generator.
     """
     options = parser.parse_args()
-    if options.seed < 0:
-        parser.error(f"argument --seed: 0 or above, not {options.seed}")
     if options.resume:
         parser.set_defaults(**_saved(parser, checkpoints.read(options.out).options))
         options = parser.parse_args()
-    elif any((options.out / name).exists() for name in (checkpoints.FILE, checkpoints.PREVIOUS)):
-        if not options.overwrite:
-            raise UsageError(
-                f"{options.out} holds a run already: continue it with --resume, replace it with "
-                "--overwrite, or choose another folder with --out"
-            )
+    elif checkpoints.exists(options.out) and not options.overwrite:
+        raise UsageError(
+            f"{options.out} holds a run already: continue it with --resume, replace it with "
+            "--overwrite, or choose another folder with --out"
+        )
     backend.use_device(options.device)
     backend.seed(options.seed)
     return options
@@ -127,6 +128,7 @@ def run_main(main: Callable[[], None]) -> None:
 
     Where a number was not finite, the run is made again from its last checkpoint and watched.
     """
+    sys.stdout.reconfigure(errors="backslashreplace")  # for paths that are no proper text
     try:
         try:
             return main()
@@ -253,6 +255,8 @@ class Run:
     def _write_row(self) -> dict[str, str]:
         row = {"step": self.step} | {name: value.item() for name, value in self.latest.items()}
         self._check_log()
+        if self.rows and self.rows[0].keys() != row.keys():
+            raise UsageError(f"the log has the columns {[*self.rows[0]]}, not {[*row]}")
         self.rows.append(row)
         try:
             with open(self.out / "log.csv", "a", newline="") as file:
@@ -347,7 +351,7 @@ class Run:
             rows = [dict(zip(saved.log, row, strict=True))
                     for row in zip(*(c.tolist() for c in saved.log.values()), strict=True)]
             backend.generator.bit_generator.state = saved.random
-        except (ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # the random generator's state may be wrong in any way
             raise CheckpointError(f"{self.out}: the checkpoint does not fit: {error}") from error
         for part, owner in self.parts.items():
             owner.load_state(saved.parts[part])

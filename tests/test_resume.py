@@ -1,0 +1,93 @@
+"""A run that is stopped, interrupted or killed, however often, ends as one that never was."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_training import assert_same_run
+
+from tinygan import checkpoints, training
+
+DEMOS = Path(__file__).parent.parent / "demos"
+STEPS = 24
+# A thin DCGAN has all there is to lose: running means, dropout's random numbers, averages.
+TINY = ["--steps", str(STEPS), "--batch-size", "4", "--width", "2", "--latent", "2"]
+
+
+def start(folder):
+    """A process that begins the run, or goes on with it if it has a checkpoint."""
+    words = ["--resume"] if list(folder.glob("checkpoint*.npz")) else TINY
+    return subprocess.Popen(
+        [sys.executable, str(DEMOS / "dcgan.py"), *words, "--out", str(folder)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )
+
+
+def finish(folder):
+    process = start(folder)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+
+
+def written(folder):
+    """Whether a checkpoint is being written at this moment."""
+    return any(folder.glob(".checkpoint.npz.*"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    finish(folder)
+    return folder
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_stopped_at_random_steps_ends_with_the_same_bits(seed, whole, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(DEMOS)
+    import dcgan
+
+    chance = random.Random(seed)
+    stops = sorted(chance.sample(range(1, STEPS), 4))
+    log = training.Run.log
+
+    def log_and_stop(run, values):
+        log(run, values)
+        run.stopped = run.step in stops
+
+    monkeypatch.setattr(training.Run, "log", log_and_stop)
+    for words in (TINY, *[["--resume"]] * 4):
+        monkeypatch.setattr(sys, "argv", ["dcgan.py", *words, "--out", str(tmp_path)])
+        dcgan.main()
+    assert checkpoints.read(tmp_path).step == STEPS
+    assert_same_run(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_nothing(whole, tmp_path):
+    """Runs that are killed (kill -9) at random moments, and while a checkpoint is being written,
+    and interrupted (Ctrl-C) between, until there were fifty kills: each ends with the same bits."""
+    chance = random.Random(0)
+    kills, inside, runs = 0, 0, 0
+    while kills < 50:
+        folder, runs = tmp_path / str(runs), runs + 1
+        for kind in chance.sample(["kill", "kill", "kill", "write", "write", "interrupt"], 6):
+            process, moment = start(folder), chance.uniform(0.3, 2.0)
+            began = time.monotonic()
+            while process.poll() is None and (time.monotonic() - began < moment
+                                              or kind == "write" and not written(folder)):
+                time.sleep(0.001)
+            process.send_signal(signal.SIGINT if kind == "interrupt" else signal.SIGKILL)
+            _, said = process.communicate(timeout=60)
+            # 0: it was done already or stopped as asked; -SIGINT: Python itself was starting.
+            assert process.returncode in (0, 130, -signal.SIGINT, -signal.SIGKILL), said
+            kills += process.returncode == -signal.SIGKILL
+            inside += written(folder)
+        finish(folder)
+        assert_same_run(whole, folder)
+        assert not list(folder.rglob(".*"))
+    print(f"{kills} kills in {runs} runs, {inside} of them inside the write of a checkpoint")
+    assert inside >= 5
