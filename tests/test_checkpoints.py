@@ -102,8 +102,15 @@ def text(content):
                              "'shape': (2,)}"), "OBJECT"),
         ("G/weight.npy", npy(numpy.zeros(2), "{'descr': '<f4', 'fortran_order': False, "
                              f"'shape': ({2**60},)}}"), "reshape"),
+        ("G/weight.npy", npy(numpy.zeros(2), "{'descr': '<f8', 'fortran_order': False, "
+                             "'shape': (-1,)}"), "shape (-1,)"),
         ("G/weight.npy", b"", "damaged"),
-        ("log/loss.npy", npy(numpy.zeros((2, 2))), "no table of numbers"),
+        ("../weight.npy", npy(numpy.zeros(2)), "../weight"),
+        ("/tmp/weight.npy", npy(numpy.zeros(2)), "/tmp/weight"),
+        ("G/weight.py", b"", "G/weight.py"),
+        ("log/loss.npy", npy(numpy.zeros((2, 2))), "same shape"),
+        ("log/loss.npy", npy(numpy.array(["a", "b"])), "no table of numbers"),
+        ("log/step.npy", None, "no table of numbers"),
     ],
 )
 def test_what_is_wrong_inside_is_named(name, content, words, tmp_path):

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from .tensor import Tensor, no_grad
 
 FORMAT = 2
 FILE, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
+NAME = r"about\.npy|[^/.][^/]{0,99}/[^/.][^/]{0,99}\.npy"  # of a member of the archive
 
 LAYERS = {
     name: kind for name, kind in vars(layers).items()
@@ -85,27 +87,17 @@ def read(path: Path) -> Checkpoint:
 
 def _read(path: Path) -> Checkpoint:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            # Our archives are stored as they are: what claims to unpack to more is not ours.
-            if (any(member.compress_type != zipfile.ZIP_STORED for member in members)
-                    or sum(member.file_size for member in members) > path.stat().st_size):
-                raise ValueError("it is packed, or claims more than it holds")
-            arrays = {
-                member.filename.removesuffix(".npy"): _array(archive.read(member))
-                for member in members
-            }
+        arrays = _arrays(path)
         about = json.loads(arrays.pop("about").tobytes())
         if about["format"] != FORMAT:
             raise ValueError(f"it has format {about['format']}, expected {FORMAT}")
-        log: dict[str, numpy.ndarray] = {}
-        parts: dict[str, dict[str, numpy.ndarray]] = {}
-        for path_inside, array in arrays.items():
-            part, _, name = path_inside.partition("/")
-            (log if part == "log" else parts.setdefault(part, {}))[name] = array
-        columns = {(len(column.shape), column.size, column.dtype.kind) for column in log.values()}
-        if log and (len({size for _, size, _ in columns}) > 1 or "step" not in log
-                    or any(axes != 1 or kind not in "fi" for axes, _, kind in columns)):
+        parts: dict[str, dict[str, numpy.ndarray]] = {"log": {}}
+        for name, array in arrays.items():
+            part, _, name_in_part = name.partition("/")
+            parts.setdefault(part, {})[name_in_part] = array
+        log = parts.pop("log")
+        table = numpy.stack([*log.values()]) if log else numpy.zeros((0, 0))
+        if table.ndim != 2 or table.dtype.kind not in "fi" or (log and "step" not in log):
             raise ValueError("its log is no table of numbers by step")
         return Checkpoint(
             _whole(about, "step"), _fields(about, "options"), _fields(about, "random"),
@@ -120,14 +112,32 @@ def _read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({error})") from error
 
 
+def _arrays(path: Path) -> dict[str, numpy.ndarray]:
+    """The arrays of an archive by their names, as large as the file, whatever it claims."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        # Ours are stored as they are, so that nothing unpacks to more than is there.
+        if (any(member.compress_type != zipfile.ZIP_STORED for member in members)
+                or sum(member.file_size for member in members) > path.stat().st_size):
+            raise ValueError("it is packed, or claims more than it holds")
+        for member in members:
+            if not re.fullmatch(NAME, member.filename):
+                raise ValueError(f"it holds {member.filename[:60]!r}")
+        return {member.filename[: -len(".npy")]: _array(archive.read(member))
+                for member in members}
+
+
 def _array(content: bytes) -> numpy.ndarray:
-    """The array of an .npy file, as large as the bytes that are there, whatever they claim."""
+    """The array of an .npy file."""
     file = io.BytesIO(content)
     if npy.read_magic(file) != (1, 0):
         raise ValueError("it holds an array of another version of the .npy format")
     shape, by_columns, dtype = npy.read_array_header_1_0(file)
     numbers = numpy.frombuffer(content, dtype, offset=file.tell())  # refuses Python objects
-    return numbers.reshape(shape, order="F" if by_columns else "C")
+    array = numbers.reshape(shape, order="F" if by_columns else "C")
+    if array.shape != shape:
+        raise ValueError(f"it holds an array of shape {shape}")
+    return array
 
 
 def _whole(about: dict[str, Any], name: str) -> int:
