@@ -4,23 +4,21 @@ The data are points in the plane, a ring of eight Gaussians: what fails can be s
 """
 
 import argparse
-import math
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy
 
-from tinygan import Tensor, backend, losses, no_grad, training
-from tinygan.backend import generator, random_normal, to_device
+from tinygan import Tensor, backend, datasets, losses, no_grad, training
+from tinygan.backend import random_normal
 from tinygan.files import replacing
 from tinygan.functions import concatenate, sigmoid
 from tinygan.layers import BatchNorm, Dense, LeakyReLU, Module, Sequential
 from tinygan.optimizers import Adam
 
 BATCH, LATENT, RATE = 128, 8, 5e-3
-CENTERS = numpy.float32([(math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8)])
-SPREAD = 0.05  # standard deviation of each of the eight Gaussians
+CENTERS, SPREAD = RING = datasets.ring(deviation=0.05)
 
 BREAKS = {  # what to expect, and why
     "no-detach": """G finds few modes. Without detach D's loss runs back through the fake into
@@ -60,8 +58,7 @@ class Result(NamedTuple):
 
 def ring() -> Tensor:
     """Real samples (BATCH, 2)."""
-    centers = to_device(CENTERS[generator.integers(8, size=BATCH)])
-    return Tensor(centers + random_normal(BATCH, 2, scale=SPREAD))
+    return Tensor(RING.samples(BATCH))
 
 
 def noise(count: int = BATCH) -> Tensor:
@@ -170,6 +167,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="NAME, what to expect, and why:\n" +
         "\n".join(map(explanation, BREAKS)), formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add, what = parser.add_argument, parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--break", dest="broken", choices=BREAKS, metavar="NAME", help="see below")

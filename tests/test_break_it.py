@@ -42,27 +42,35 @@ def swing(result):
     return numpy.std([row["D loss"] for row in result.rows[len(result.rows) // 2 :]])
 
 
+a_real_run = pytest.mark.cpu_only("hundreds of steps, whose outcome is the same on each device")
+
+
+@a_real_run
 def test_the_healthy_run_finds_all_modes(late):
     assert late("healthy", "modes") > 7
     assert late("healthy", "on a mode") > 0.4
     assert 0.4 < late("healthy", "D(x)") < 0.7
 
 
+@a_real_run
 def test_without_detach_g_stays_on_a_few_modes(late):
     assert late("no-detach", "modes") <= 0.6 * late("healthy", "modes")
 
 
+@a_real_run
 def test_without_zero_grad_the_losses_explode(late):
     assert late("no-zero-grad", "D loss") > 10 * late("healthy", "D loss")
     assert late("no-zero-grad", "on a mode") < 0.3 * late("healthy", "on a mode")
 
 
+@a_real_run
 def test_the_saturating_loss_finds_next_to_nothing_against_a_strong_d(late):
     assert late("saturating", "D(G(z))") < 0.15
     assert late("saturating", "on a mode") < 0.4 * late("healthy", "on a mode")
     assert late("saturating", "on a mode") < 0.3 * late("d-too-strong", "on a mode")
 
 
+@a_real_run
 def test_simultaneous_steps_find_fewer_modes_in_the_same_time(break_it):
     found = {
         name: [row["modes"] for seed in (0, 1) for row in run(break_it, name, seed).rows]
@@ -71,11 +79,13 @@ def test_simultaneous_steps_find_fewer_modes_in_the_same_time(break_it):
     assert numpy.mean(found["simultaneous"]) < 0.85 * numpy.mean(found["healthy"])
 
 
+@a_real_run
 def test_a_long_memory_swings_and_loses_modes(break_it, late):
     assert swing(run(break_it, "beta1-0.9")) > 1.5 * swing(run(break_it, "healthy"))
     assert late("beta1-0.9", "modes") < 0.6 * late("healthy", "modes")
 
 
+@a_real_run
 def test_with_mixed_batches_d_answers_otherwise_in_the_step_of_g(late):
     def gap(name):
         return late(name, "D(G(z)) in G's step") - late(name, "D(G(z))")
@@ -84,11 +94,13 @@ def test_with_mixed_batches_d_answers_otherwise_in_the_step_of_g(late):
     assert late("mixed-batchnorm", "modes") < 0.6 * late("healthy", "modes")
 
 
+@a_real_run
 def test_a_strong_d_leaves_g_on_a_few_modes(late):
     assert late("d-too-strong", "D(x)") - late("d-too-strong", "D(G(z))") > 0.5
     assert late("d-too-strong", "modes") < 0.7 * late("healthy", "modes")
 
 
+@a_real_run
 def test_a_weak_d_has_the_loss_of_a_draw_while_the_samples_are_bad(late):
     assert late("d-too-weak", "D loss") == pytest.approx(2 * math.log(2), abs=0.1)
     assert late("d-too-weak", "on a mode") < 0.4 * late("healthy", "on a mode")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tinygan
 from tinygan import datasets
-from tinygan.backend import UsageError
+from tinygan.backend import UsageError, to_host
 from tinygan.datasets import DataError, Dataset, batches, folder, load, mnist, read_idx
 
 
@@ -408,3 +409,57 @@ def test_a_folder_without_images_is_an_error(tmp_path, kind):
 def test_a_size_or_channel_count_that_makes_no_image_is_refused(tmp_path, wrong):
     with pytest.raises(DataError, match="expected size >= 1, channels 1 or 3"):
         folder(tmp_path, **wrong)
+
+
+# Points in the plane.
+
+
+def test_the_ring_and_the_grid_are_those_of_the_papers():
+    ring, grid = datasets.ring(), datasets.grid()
+    assert ring.centers.shape == (8, 2) and ring.deviation == 0.01
+    np.testing.assert_allclose(np.hypot(*ring.centers.T), 1, atol=1e-6)
+    gaps = np.linalg.norm(ring.centers - np.roll(ring.centers, 1, axis=0), axis=1)
+    np.testing.assert_allclose(gaps, 2 * np.sin(np.pi / 8), atol=1e-6)
+    assert {*map(tuple, grid.centers.tolist())} == {
+        (x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)
+    }
+    assert grid.centers.shape == (25, 2) and grid.deviation == 0.05
+
+
+def test_the_spiral_is_one_arm_without_gaps_from_the_middle_to_radius_1():
+    centers, deviation = datasets.spiral()
+    steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
+    assert steps.max() < 2.5 * deviation and steps.max() < 1.6 * steps.min()
+    radii = np.hypot(*centers.T)
+    assert (np.diff(radii) > 0).all() and radii[0] < 0.1 and 0.99 < radii[-1] <= 1
+    assert np.unwrap(np.arctan2(*centers.T[::-1]))[-1] == pytest.approx(4 * np.pi, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_points_lie_around_all_centers_alike_at_the_deviation(name):
+    mixture = datasets.PLANE[name]()
+    points = to_host(mixture.samples(20_000))
+    assert points.shape == (20_000, 2) and points.dtype == np.float32
+    distances = np.linalg.norm(points[:, None] - mixture.centers, axis=2)
+    share = np.bincount(distances.argmin(axis=1)) / 20_000 * len(mixture.centers)
+    assert 0.8 < share.min() and share.max() < 1.2
+    offsets = points - mixture.centers[distances.argmin(axis=1)]
+    np.testing.assert_allclose(offsets.std(axis=0), mixture.deviation, rtol=0.03)
+    np.testing.assert_allclose(offsets.mean(axis=0), 0, atol=0.05 * mixture.deviation)
+
+
+def test_points_of_the_spiral_lie_along_the_whole_arm():
+    mixture = datasets.spiral()
+    points = to_host(mixture.samples(20_000))
+    distances = np.linalg.norm(points[:, None] - mixture.centers, axis=2)
+    assert (np.bincount(distances.argmin(axis=1), minlength=200) > 50).all()  # 100 are due
+    # Across the arm lies a Gaussian of one dimension, so a sample rarely is far from it.
+    assert (distances.min(axis=1) < 3.2 * mixture.deviation).mean() > 0.99
+
+
+def test_the_same_seed_gives_the_same_points():
+    def drawn(seed):
+        tinygan.seed(seed)
+        return to_host(datasets.ring().samples(10)).tolist()
+
+    assert drawn(1) == drawn(1) != drawn(2)

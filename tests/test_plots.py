@@ -1,6 +1,9 @@
 """Pictures, read back pixel by pixel, and files that are replaced whole or not at all."""
 
+import base64
 import errno
+import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +15,15 @@ from PIL import Image
 from tinygan import Tensor
 from tinygan.files import UsageError, replacing
 from tinygan.layers import BatchNorm, Dense, LeakyReLU, Sequential, Tanh
-from tinygan.plots import grid, save_animation, save_curves, save_graph, save_grid
+from tinygan.plots import (
+    grid,
+    save_animation,
+    save_curves,
+    save_graph,
+    save_grid,
+    save_laboratory,
+    save_player,
+)
 from tinygan.tensor import TapeError
 
 
@@ -338,3 +349,67 @@ def test_the_pictures_of_the_readme_are_those_of_the_library(tmp_path):
     for name in ("tape_d_step.png", "tape_g_step.png"):
         with Image.open(tmp_path / name) as new, Image.open(folder / name) as kept:
             assert max(abs(a - b) for a, b in zip(new.size, kept.size, strict=True)) < 20
+
+
+# ---------------------------------------------------------------- the laboratory
+
+
+def test_a_player_holds_every_frame_and_needs_no_network(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, path in enumerate(paths):
+        save_grid(shades(i + 2, 30, 50)[-1:], path, columns=1)
+    save_player(paths, tmp_path / "all.html")
+    page = (tmp_path / "all.html").read_text()
+    frames = re.findall(r'data:image/png;base64,([^"]+)"', page)
+    assert len(frames) == 3
+    for path, frame in zip(paths, frames, strict=True):
+        content = base64.b64decode(frame.replace("\\\n", ""))
+        with Image.open(io.BytesIO(content)) as seen, Image.open(path) as kept:
+            assert numpy.array_equal(pixels(seen.convert("RGB")), pixels(kept.convert("RGB")))
+    assert "://" not in page and "fa-" not in page and 'title="Play"' in page
+    assert sorted(tmp_path.iterdir()) == [*paths, tmp_path / "all.html"]
+
+
+def laboratory(path, **changes):
+    rows, columns = numpy.mgrid[0:8, 0:8]
+    moment = {
+        "real": NOISE[:2].T, "fake": NOISE[1:].T, "pushes": numpy.array([[0.0, 2.0], [1.0, 0.0]]),
+        "landscape": (columns + 0.1 * rows) / 8, "side": 2.0, "steps": STEPS[:50],
+        "panels": {name: {label: values[:50] for label, values in curves.items()}
+                   for name, curves in PANELS.items()},
+        "last": 2000, "title": "step 500",
+    }
+    save_laboratory(path, **moment | changes)
+
+
+def test_the_laboratory_shows_points_pushes_and_curves_up_to_now(tmp_path, figures):
+    laboratory(tmp_path / "view.png")
+    plane, _, losses, answers = figures[0].axes
+    land, real, fake, arrows = plane.collections
+    assert numpy.array_equal(real.get_offsets(), NOISE[:2].T)
+    assert numpy.array_equal(fake.get_offsets(), NOISE[1:].T)
+    assert numpy.array_equal(arrows.get_offsets(), NOISE[1:].T[:2])  # they start at their points
+    # One scale for all, and the longest is a quarter of the half side.
+    numpy.testing.assert_allclose(numpy.stack([arrows.U, arrows.V], 1), [[0, 0.5], [0.25, 0]])
+    assert plane.get_title() == "step 500" and plane.get_xlim() == plane.get_ylim() == (-2, 2)
+    assert [axes.get_title() for axes in (losses, answers)] == ["losses", "answers"]
+    assert losses.get_xlim() == (0, 2000)
+    assert list(losses.lines[1].get_ydata()) == list(NOISE[1][:50])
+
+
+def test_the_landscape_is_red_where_d_answers_generated_and_blue_where_real(tmp_path):
+    nothing = numpy.zeros((0, 2))
+    laboratory(tmp_path / "view.png", real=nothing, fake=nothing, pushes=nothing)
+    with Image.open(tmp_path / "view.png") as picture:
+        width, height = picture.size
+        left, right = (
+            numpy.asarray(picture.convert("RGB").crop((x - 5, height - 90, x + 5, height - 80)))
+            .mean(axis=(0, 1)) for x in (round(0.1 * width), round(0.42 * width))
+        )
+    assert left[0] > left[2] + 50 and right[2] > right[0] + 50
+
+
+def test_where_the_gradient_vanishes_no_arrow_is_drawn(tmp_path, figures):
+    laboratory(tmp_path / "view.png", pushes=numpy.zeros((3, 2)))
+    arrows = figures[0].axes[0].collections[-1]
+    assert not arrows.U.any() and not arrows.V.any()

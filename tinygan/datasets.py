@@ -1,4 +1,5 @@
-"""Data: digits that ship with the package, the original IDX files, image folders, batches.
+"""Data: digits that ship with the package, the original IDX files, image folders, batches;
+points in the plane.
 
 Letters: N images, H high, W wide, C channels. Pixels stay bytes until a batch is taken.
 """
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import to_device
+from .backend import generator, random_normal, to_device
 from .files import UsageError, replacing
 
 PARTS = ("train", "held-out")
@@ -26,7 +27,8 @@ PARTS = ("train", "held-out")
 _CHUNK = 1 << 20  # bytes read at a time
 _LARGEST_DOWNLOAD = 1 << 26  # bytes
 _LARGEST_IDX = 1 << 30  # elements; EMNIST, the largest relative of MNIST, has 0.6e9
-_LARGEST_IMAGE = 1 << 25  # pixels that a small file may make Pillow unpack
+_LARGEST_IMAGE = 1 << 25  # pixels that Pillow may unpack
+_DENSEST_IMAGE = 8 * 1032  # pixels in a byte: deflate packs at most 1032 bytes of 8 pixels in one
 
 
 class DataError(UsageError):
@@ -273,11 +275,17 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
     """
     from tqdm import tqdm
 
-    if size < 1 or channels not in (1, 3):
-        raise DataError(f"size {size}, channels {channels}: expected size >= 1, channels 1 or 3")
+    if size < 1 or size * size > _LARGEST_IMAGE or channels not in (1, 3):
+        raise DataError(
+            f"size {size}, channels {channels}: expected size >= 1, channels 1 or 3, and at most "
+            f"{_LARGEST_IMAGE:,} pixels"
+        )
     suffixes = (".jpg", ".jpeg", ".png")
-    files = (file for file in Path(path).rglob("*") if file.suffix.lower() in suffixes)
-    paths = sorted(file for file in files if os.path.isfile(file))
+    try:
+        files = (file for file in Path(path).rglob("*") if file.suffix.lower() in suffixes)
+        paths = sorted(file for file in files if os.path.isfile(file))
+    except OSError:  # a name that is too long, a disk that is gone
+        paths = []
     if not paths:
         raise DataError(f"{path} is no folder with images: expected {', '.join(suffixes)} in it")
     images, broken = [], []
@@ -301,6 +309,9 @@ def _read_image(path: Path, size: int, channels: int) -> np.ndarray:
 
     mode = "L" if channels == 1 else "RGB"
     with Image.open(path, formats=("JPEG", "PNG")) as image:
+        length = path.stat().st_size
+        if image.width * image.height > _DENSEST_IMAGE * length:
+            raise ValueError(f"{image.width} x {image.height} pixels in {length:,} bytes")
         image.draft(mode, (size, size))  # a JPEG is decoded near the size that is needed
         if image.width * image.height > _LARGEST_IMAGE:
             raise ValueError(f"more than {_LARGEST_IMAGE:,} pixels")
@@ -311,3 +322,44 @@ def _read_image(path: Path, size: int, channels: int) -> np.ndarray:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert(mode)
     return np.asarray(image).reshape(size, size, channels)
+
+
+# ---------------------------------------------------------------- points in the plane
+
+
+class Mixture(NamedTuple):
+    """Gaussians of one standard deviation around centers, float32 (M, 2), all equally likely."""
+
+    centers: np.ndarray
+    deviation: float
+
+    def samples(self, count: int) -> Any:
+        """float32 (count, 2), from the library's random generator, on the device."""
+        centers = to_device(self.centers[generator.integers(len(self.centers), size=count)])
+        return centers + random_normal(count, 2, scale=self.deviation)
+
+
+def ring(deviation: float = 0.01) -> Mixture:
+    """Eight Gaussians on the circle of radius 1, as in PacGAN (Lin et al. 2018, section 4.1)."""
+    angles = np.arange(8) * (2 * math.pi / 8)
+    return Mixture(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32), deviation)
+
+
+def grid() -> Mixture:
+    """25 Gaussians at -4, -2, 0, 2, 4 in both directions, deviation 0.05, as in PacGAN."""
+    places = np.arange(-4, 5, 2, dtype=np.float32)
+    return Mixture(np.stack(np.meshgrid(places, places), axis=2).reshape(25, 2), 0.05)
+
+
+def spiral() -> Mixture:
+    """One arm in two turns from the middle out to radius 1, deviation 0.02.
+
+    200 centers at equal distances along it, so near to one another that no gaps are seen.
+    """
+    # The radius grows with the angle a; the arm's length, then, nearly with the angle's square.
+    angles = 4 * math.pi * np.sqrt((np.arange(200) + 0.5) / 200)
+    arm = np.stack([np.cos(angles), np.sin(angles)], axis=1) * (angles / (4 * math.pi))[:, None]
+    return Mixture(arm.astype(np.float32), 0.02)
+
+
+PLANE = {"ring": ring, "grid": grid, "spiral": spiral}

@@ -4,6 +4,7 @@ Letters: N images, H high, W wide, C channels (1 grey, 3 colours); pixels are in
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ def save_animation(frames: Sequence[Path], path: Path, milliseconds: int = 120) 
     """Write pictures of one size as a GIF that repeats, the last one shown for two seconds."""
     from PIL import Image
 
-    pictures = [Image.open(frame) for frame in frames]
-    durations = [milliseconds] * (len(pictures) - 1) + [2000]
+    durations = [milliseconds] * (len(frames) - 1) + [2000]
     with replacing(path) as file:
+        pictures = [Image.open(frame) for frame in frames]
         pictures[0].save(
             file, format="GIF", save_all=True, append_images=pictures[1:], duration=durations,
             loop=0,
@@ -79,6 +80,93 @@ def save_curves(
         axes.legend()
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)
+
+
+# What matplotlib's player shows on its buttons are icons that it takes from the network.
+_ICONS = {
+    "minus": "-", "fast-backward": "|&lt;", "step-backward": "&lt;", "step-forward": "&gt;",
+    "fast-forward": "&gt;|", "plus": "+", "play fa-flip-horizontal": "&#9664;",
+    "pause": "&#10074;&#10074;", "play": "&#9654;",
+}
+
+
+def save_player(frames: Sequence[Path], path: Path, milliseconds: int = 250) -> None:
+    """Write pictures of one size as an HTML page that plays them, stops, and steps through them.
+
+    All is in the one file, which needs no network.
+    """
+    from matplotlib.animation import HTMLWriter
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    with Image.open(frames[0]) as first:
+        width, height = first.size
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    image = figure.figimage(numpy.zeros((height, width, 3), numpy.uint8))
+    writer = HTMLWriter(fps=1000 / milliseconds, embed_frames=True, default_mode="once")
+    with replacing(path) as file:
+        with writer.saving(figure, file, dpi=100):
+            for frame in frames:
+                with Image.open(frame) as picture:
+                    image.set_data(numpy.asarray(picture.convert("RGB")))
+                writer.grab_frame()
+        page = re.sub(r"<link[^>]*>", "", file.read_text())
+        for name, sign in _ICONS.items():
+            page = page.replace(f'<i class="fa fa-{name}"></i>', sign)
+        file.write_text(page)
+
+
+def save_laboratory(
+    path: Path,
+    real: numpy.ndarray,
+    fake: numpy.ndarray,
+    pushes: numpy.ndarray,
+    landscape: numpy.ndarray,
+    side: float,
+    steps: Sequence[int],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    last: int,
+    title: str = "",
+) -> None:
+    """Write one moment of a GAN in the plane as a PNG, as in GAN Lab (Kahng et al. 2019).
+
+    real, fake  points (N, 2)
+    pushes      (P, 2): where the loss of G pushes each of the first P of fake, drawn to one scale
+    landscape   (R, R) in [0, 1]: D's answers from -side to side, upwards row by row
+    panels      curves over the steps as in save_curves, on an axis that goes to step last
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    # Fixed places: a layout that is worked out anew for every frame takes longer than the rest.
+    figure = Figure(figsize=(8.8, 4.4))
+    axes = figure.add_axes((0.055, 0.1, 0.41, 0.82))
+    ticks = numpy.linspace(-side, side, len(landscape))
+    # Closer around 1/2, where D's answers are while it is in balance.
+    below = numpy.array([0, 0.02, 0.1, 0.2, 0.3, 0.4, 0.45, 0.48])
+    land = axes.contourf(ticks, ticks, landscape, [*below, *1 - below[::-1]], alpha=0.6,
+                         colors=[*colormaps["RdBu"](numpy.linspace(0, 1, 2 * len(below) - 1))])
+    figure.colorbar(land, cax=figure.add_axes((0.48, 0.1, 0.015, 0.82)), spacing="uniform",
+                    label="D's answer: 1 real, 0 generated")
+    axes.scatter(*real.T, s=4, color="navy", label="real")
+    axes.scatter(*fake.T, s=4, color="crimson", label="generated")
+    # The longest arrow is a quarter of the half side; no gradient at all is no arrow.
+    longest = numpy.linalg.norm(pushes, axis=1).max(initial=1e-12)
+    axes.quiver(*fake[: len(pushes)].T, *(pushes / longest * side / 4).T, angles="xy",
+                scale_units="xy", scale=1, width=0.004, color="black", alpha=0.7)
+    axes.set(xlim=(-side, side), ylim=(-side, side), aspect="equal")
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="upper right", fontsize=8)
+    for number, (name, curves) in enumerate(panels.items()):
+        panel = figure.add_axes((0.63, 0.58 - 0.48 * number, 0.35, 0.34))
+        for label, values in curves.items():
+            panel.plot(steps, values, linewidth=1, label=label)
+        panel.set(xlim=(0, last))
+        panel.set_title(name, fontsize=10)
+        panel.legend(loc="upper right", fontsize=8)
+    panel.set(xlabel="step")
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=90)
 
 
 def save_graph(

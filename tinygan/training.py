@@ -58,8 +58,13 @@ def _number(kind: type, fits: Callable[[Any], bool], range_: str) -> Callable[[s
     return parse
 
 
-def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.ArgumentParser:
-    """The options that all demos share, with their defaults; a demo adds its own to it."""
+def parser(
+    description: str, out: str, steps: int, images: bool = True, **defaults: Any
+) -> argparse.ArgumentParser:
+    """The options that all demos share, with their defaults; a demo adds its own to it.
+
+    images=False leaves out what is about data sets of images.
+    """
     options = argparse.ArgumentParser(
         description=description, formatter_class=_Help, allow_abbrev=False
     )
@@ -67,14 +72,15 @@ def parser(description: str, out: str, steps: int, **defaults: Any) -> argparse.
     add("--device", default="cpu", help="cpu, gpu or gpu:1 (the second GPU)")
     length = options.add_mutually_exclusive_group()
     length.add_argument("--steps", type=whole, default=steps, help="steps of training")
-    length.add_argument("--epochs", type=whole, help="the same, in passes over the data")
-    add("--batch-size", type=whole, default=64, metavar="N", help="images in a batch")
+    add("--batch-size", type=whole, default=64, metavar="N", help="examples in a batch")
     add("--latent", type=whole, default=100, metavar="N", help="numbers in a latent z ~ N(0, 1)")
     add("--lr", type=positive(float), default=2e-4, help="learning rate of Adam")
     add("--seed", type=from_zero(MOST, int), default=0, help="the same seed gives the same run")
-    add("--data", default="mnist", help="mnist (9,000 digits that ship with tinygan: no network), "
-        "mnist-full, fashion (both downloaded unless in --data-dir) or folder:PATH")
-    add("--data-dir", type=Path, metavar="PATH", help="where the files of those two are")
+    if images:
+        length.add_argument("--epochs", type=whole, help="the same, in passes over the data")
+        add("--data", default="mnist", help="mnist (9,000 digits that ship with tinygan: no "
+            "network), mnist-full, fashion (both downloaded unless in --data-dir) or folder:PATH")
+        add("--data-dir", type=Path, metavar="PATH", help="where the files of those two are")
     add("--out", type=Path, default=Path(out), metavar="PATH", help="folder for all results")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--overwrite", action="store_true", help="replace the run that --out holds")
@@ -171,6 +177,8 @@ class Run:
              classes from (N, latent + classes), the label one-hot beside the latent
     parts    all that a checkpoint must hold, by name: what has state() and load_state()
     classes  how many labels sample takes, 0 for none
+    draw     writes the picture of a step to a path, where sample makes something else than
+             images; then there is samples.html, to step through, but no interpolation.png
 
     In options.out it leaves samples.png and samples/ (a grid of always the same latents),
     samples.gif, interpolation.png, log.csv, curves.png, checkpoint.npz and the one before it.
@@ -186,10 +194,11 @@ class Run:
         sample: Callable[[Tensor], Tensor],
         parts: Mapping[str, Any],
         classes: int = 0,
+        draw: Callable[[Path], None] | None = None,
     ):
         self.options, self.game, self.sample, self.parts = options, game, sample, parts
-        self.classes, self.out = classes, Path(options.out)
-        if options.epochs:
+        self.classes, self.draw, self.out = classes, draw, Path(options.out)
+        if getattr(options, "epochs", None):
             batches = images // options.batch_size * options.epochs
             options.steps = max(1, batches // getattr(options, "d_steps", 1))
             options.epochs = None  # from here on, and in the checkpoint, steps alone count
@@ -274,22 +283,32 @@ class Run:
 
     def _save_samples(self) -> None:
         numbered = self.out / "samples" / f"{self.step:07}.png"
+        if self.draw:
+            self.draw(numbered)
+        else:
+            self._save_grid(numbered)
+        with replacing(self.out / "samples.png") as latest:
+            shutil.copyfile(numbered, latest)
+
+    def _save_grid(self, path: Path) -> None:
         latents, columns = self.fixed, 8
         if self.classes:  # the same ten latents in every row
             latents, columns = numpy.tile(self.fixed[:10], (self.classes, 1)), 10
         labels = numpy.repeat(numpy.arange(self.classes), 10)
-        plots.save_grid(self._pictures(latents, labels), numbered, columns)
-        with replacing(self.out / "samples.png") as latest:
-            shutil.copyfile(numbered, latest)
+        plots.save_grid(self._pictures(latents, labels), path, columns)
 
     def _finish(self) -> None:
         """Make what is made once, the animation, curves and interpolation, and say how it went."""
         frames = sorted((self.out / "samples").glob("*.png"))
         if frames:
             plots.save_animation(frames, self.out / "samples.gif")
-        latents = interpolate(self.fixed[:8], self.fixed[8:16], 12)
-        labels = numpy.repeat(numpy.arange(8), 12) % max(1, self.classes)
-        plots.save_grid(self._pictures(latents, labels), self.out / "interpolation.png", columns=12)
+            if self.draw:
+                plots.save_player(frames, self.out / "samples.html")
+        if not self.draw:
+            latents = interpolate(self.fixed[:8], self.fixed[8:16], 12)
+            labels = numpy.repeat(numpy.arange(8), 12) % max(1, self.classes)
+            pictures = self._pictures(latents, labels)
+            plots.save_grid(pictures, self.out / "interpolation.png", columns=12)
         if self.rows:
             self._save_curves()
             last = self.rows[-max(1, len(self.rows) // 10) :]
@@ -302,14 +321,17 @@ class Run:
             print(f"Stopped after step {self.step}; all is saved. Go on with:\n"
                   f"  python {sys.argv[0]} --resume --out {self.out}")
 
-    def _save_curves(self) -> None:
+    def curves(self) -> tuple[list[float], dict[str, dict[str, list[float]]]]:
+        """The logged steps, and for each panel of a picture its curves by name."""
         columns = {name: [row[name] for row in self.rows] for name in self.rows[0]}
         steps = columns.pop("step")
         losses = {name: column for name, column in columns.items() if "loss" in name}
         answers = {name: column for name, column in columns.items() if "loss" not in name}
+        return steps, {"losses": losses, "D's answers": answers}
+
+    def _save_curves(self) -> None:
         plots.save_curves(
-            steps,
-            {"losses": losses, "D's answers": answers},
+            *self.curves(),
             self.out / "curves.png",
             {"losses": (self.game.balance, "D loss in balance")},
         )
