@@ -84,7 +84,9 @@ def main() -> None:
     settings = options()
     data = datasets.load(settings.data, settings.data_dir, size=settings.size,
                          channels=settings.channels)
-    _, size, _, channels = data.images.shape
+    _, height, size, channels = data.images.shape
+    if height != size:
+        raise training.UsageError(f"images of {height} x {size} pixels: this demo needs squares")
     if size % 4:
         raise training.UsageError(f"--size {size} is not a multiple of 4: use {size // 4 * 4 + 4}")
     G = make_generator(settings.latent, size, channels, settings.width)

@@ -325,3 +325,11 @@ def test_the_pictures_of_a_run_with_classes_have_a_class_in_each_row(tmp_path):
     assert grid.shape == (30, 4 + 3)
     numpy.testing.assert_array_equal(grid[:, 4:].argmax(1), numpy.repeat(range(3), 10))
     numpy.testing.assert_array_equal(grid[:10, :4], grid[20:, :4])
+
+
+def test_a_damaged_picture_is_named_at_the_end_of_a_resumed_run(tmp_path):
+    run = new_run(tmp_path)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "0000001.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match="0000001.png"):
+        run._finish()

@@ -117,7 +117,8 @@ def _arrays(path: Path) -> dict[str, numpy.ndarray]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         # Ours are stored as they are, so that nothing unpacks to more than is there.
-        if (any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if (any(member.compress_type != zipfile.ZIP_STORED
+                or member.compress_size != member.file_size for member in members)
                 or sum(member.file_size for member in members) > path.stat().st_size):
             raise ValueError("it is packed, or claims more than it holds")
         for member in members:

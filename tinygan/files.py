@@ -22,6 +22,8 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     path = Path(path)
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a file")  # a folder, or a device: root could replace that
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(path.suffix, f".{path.name}.", path.parent)
         os.close(handle)
