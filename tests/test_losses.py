@@ -7,6 +7,7 @@ import pytest
 
 import tinygan
 from tinygan import Tensor, check_gradients, functions, grad
+from tinygan.backend import to_device
 from tinygan.layers import Conv2d, Dense, Flatten, LayerNorm, Sequential, Tanh
 from tinygan.losses import (
     GAMES,
@@ -273,7 +274,7 @@ def test_the_gradients_of_a_penalty_by_the_weights_are_those_of_finite_differenc
         direction, middle = normal(*parameter.shape, seed=2), parameter.data
         ends = []
         for step in (1e-5, -1e-5):
-            parameter.data = middle + step * direction
+            parameter.data = middle + step * to_device(direction)
             ends.append(penalty().item())
         parameter.data = middle
         along = (parameter.grad.numpy() * direction).sum()

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from test_training import assert_same_run
 
+import tinygan
 from tinygan import checkpoints, training
 
 DEMOS = Path(__file__).parent.parent / "demos"
 STEPS = 24
 # A thin DCGAN has all there is to lose: running means, dropout's random numbers, averages.
-TINY = ["--steps", str(STEPS), "--batch-size", "4", "--width", "2", "--latent", "2"]
+TINY = ["--steps", str(STEPS), "--batch-size", "4", "--width", "2", "--latent", "2",
+        "--device", tinygan.device()]
 
 
 def start(folder):

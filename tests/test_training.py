@@ -23,10 +23,14 @@ DEMOS = Path(__file__).parent.parent / "demos"
 SHORT = ["--steps", "12", "--batch-size", "8"]
 
 
+def command(name, *options):
+    """The command line of a demo, on the device of the tests."""
+    return [sys.executable, str(DEMOS / name), "--device", tinygan.device(), *map(str, options)]
+
+
 def demo(name, *options, code=0):
     """Run a demo as a user does; return what it printed."""
-    command = [sys.executable, str(DEMOS / name), *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(name, *options), capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
@@ -89,8 +93,8 @@ def test_the_same_seed_gives_the_same_bits(finished, tmp_path):
 
 def test_a_run_stopped_by_ctrl_c_and_resumed_gives_the_same_bits(finished, tmp_path):
     name, out, _ = finished
-    command = [sys.executable, str(DEMOS / name), *SHORT, "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    line = command(name, *SHORT, "--out", tmp_path)
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not (tmp_path / "log.csv").exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.005)
@@ -105,8 +109,8 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_gives_the_same_bits(finished, tmp_p
 
 def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(finished, tmp_path):
     name, out, _ = finished
-    command = [sys.executable, str(DEMOS / name), *SHORT, "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    line = command(name, *SHORT, "--out", tmp_path)
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (tmp_path / "checkpoint.npz").exists() and process.poll() is None:
         time.sleep(0.005)
     process.kill()
@@ -242,6 +246,7 @@ def test_the_gradient_of_g_through_d_on_the_networks_of_the_demo(loss, monkeypat
     assert numpy.abs(slope.numpy()).max() > 0
 
 
+@pytest.mark.cpu_only("counts the blocks of memory of Python itself")
 def test_three_hundred_steps_of_dcgan_hold_no_more_than_ten(monkeypatch):
     monkeypatch.syspath_prepend(DEMOS)
     import dcgan

@@ -2,12 +2,14 @@
 
 from . import (
     backend,
+    checkpoints,
     convolution,
     datasets,
     files,
     functions,
     layers,
     losses,
+    metrics,
     optimizers,
     plots,
     training,
@@ -17,7 +19,7 @@ from .gradcheck import GradientMismatch, check_gradients
 from .tensor import Tensor, grad, no_grad
 
 __all__ = [
-    "GradientMismatch", "Tensor", "backend", "check_gradients", "convolution", "datasets",
-    "device", "files", "functions", "grad", "layers", "losses", "no_grad", "optimizers", "plots",
-    "seed", "training", "use_device",
+    "GradientMismatch", "Tensor", "backend", "check_gradients", "checkpoints", "convolution",
+    "datasets", "device", "files", "functions", "grad", "layers", "losses", "metrics", "no_grad",
+    "optimizers", "plots", "seed", "training", "use_device",
 ]

@@ -15,7 +15,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .backend import matrix_product, xp
+from .backend import column_sums, fused, matrix_product, xp
 from .tensor import Tensor, record, shared
 
 Operand = Tensor | float | Any  # Any: an array of the backend
@@ -312,9 +312,7 @@ def _kept_shape(x: Tensor, reduced: tuple[int, ...]) -> tuple[int, ...]:
 
 def _sum(x: Any, axes: tuple[int, ...]) -> Any:
     if x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
-        # All axes but the last: a row of ones times the matrix is many times faster than sum.
-        rows = x.reshape(-1, x.shape[-1])
-        return xp.ones(len(rows), dtype=x.dtype) @ rows
+        return column_sums(x.reshape(-1, x.shape[-1]))
     return x.sum(axis=axes)
 
 
@@ -349,22 +347,32 @@ def clip(x: Tensor, low: float, high: float) -> Tensor:
 
 def relu(x: Tensor) -> Tensor:
     """y = max(x, 0),  dy/dx = 1 where x > 0, else 0."""
-    return record(xp.maximum(x.data, 0), (x,), lambda dy, y: dy * _slopes(y.data, 0.0))
+    return record(xp.maximum(x.data, 0), (x,), lambda dy, y: dy * _ones_where_positive(y.data))
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
     """y = max(x, s x) for a slope s from 0 to 1,  dy/dx = 1 where x > 0, else s."""
     if not 0 <= slope <= 1:
         raise ValueError(f"leaky_relu: the slope is from 0 to 1, not {slope}")
-    y = slope * x.data
-    xp.maximum(x.data, y, out=y)
-    return record(y, (x,), lambda dy, y: dy * _slopes(y.data, slope))
+    return record(_leaky(x.data, slope), (x,), lambda dy, y: dy * _slopes(y.data, slope))
 
 
+@fused
+def _leaky(x: Any, slope: float) -> Any:
+    y = slope * x
+    return xp.maximum(x, y, out=y)
+
+
+@fused
+def _ones_where_positive(y: Any) -> Any:
+    return (y > 0).astype(y.dtype)
+
+
+@fused
 def _slopes(y: Any, slope: float) -> Any:
     # 1 where y > 0, else the slope. numpy.where and masked assignment take ten times as long.
-    ones_and_zeros = (y > 0).astype(y.dtype)
-    return xp.maximum(ones_and_zeros, slope, out=ones_and_zeros) if slope else ones_and_zeros
+    slopes = (y > 0).astype(y.dtype)
+    return xp.maximum(slopes, slope, out=slopes)
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -374,7 +382,12 @@ def tanh(x: Tensor) -> Tensor:
 
 def sigmoid(x: Tensor) -> Tensor:
     """y = 1 / (1 + e^-x),  dy/dx = y (1 - y).  Written as (1 + tanh(x/2)) / 2: no overflow."""
-    return record(xp.tanh(x.data * 0.5) * 0.5 + 0.5, (x,), lambda dy, y: dy * (y * (1 - y)))
+    return record(_sigmoid(x.data), (x,), lambda dy, y: dy * (y * (1 - y)))
+
+
+@fused
+def _sigmoid(x: Any) -> Any:
+    return xp.tanh(x * 0.5) * 0.5 + 0.5
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -382,8 +395,12 @@ def softplus(x: Tensor) -> Tensor:
 
     The second form never overflows. -ln sigmoid(x) = softplus(-x): the losses are made of it.
     """
-    y = xp.maximum(x.data, 0) + xp.log1p(xp.exp(-xp.abs(x.data)))
-    return record(y, (x,), lambda dy, y: dy * sigmoid(x))
+    return record(_softplus(x.data), (x,), lambda dy, y: dy * sigmoid(x))
+
+
+@fused
+def _softplus(x: Any) -> Any:
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -420,11 +437,10 @@ def batch_norm(
     # The derivatives below use c and r. These two records let them be differentiated in turn.
     c = record(centered, (x,), lambda dc, c: dc - mean(dc, axis=0))
     r = record(
-        1 / xp.sqrt(variance + epsilon), (x,),
+        _inverse_root(variance, epsilon), (x,),
         lambda dr, r: dr * r**3 * -share * (x - mean(x, axis=0)),
     )
-    y = centered * (scale.data * r.data)
-    y += shift.data
+    y = _scaled_and_shifted(centered, scale.data, r.data, shift.data)
 
     @shared
     def sums(dy: Tensor) -> tuple[Tensor, Tensor]:
@@ -438,6 +454,18 @@ def batch_norm(
         y, (x, scale, shift), dx, lambda dy, y: r * sums(dy)[1], lambda dy, y: sums(dy)[0]
     )
     return y, mean_of_x, variance
+
+
+@fused
+def _inverse_root(variance: Any, epsilon: float) -> Any:
+    return 1 / xp.sqrt(variance + epsilon)
+
+
+@fused
+def _scaled_and_shifted(centered: Any, scale: Any, r: Any, shift: Any) -> Any:
+    y = centered * (scale * r)
+    y += shift
+    return y
 
 
 # ---------------------------------------------------------------- Tensor's operators

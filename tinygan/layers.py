@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 
 from . import convolution, functions, watch
-from .backend import generator, random_normal, to_device, to_host, xp
+from .backend import follow, generator, random_normal, to_device, to_host, xp
 from .functions import ShapeError
 from .tensor import Tensor
 
@@ -129,7 +129,10 @@ class Module:
 def require_same_arrays(
     expected: Mapping[str, numpy.ndarray], given: Mapping[str, numpy.ndarray], owner: str
 ) -> None:
-    """Raise a ValueError that names the first array that is missing, left over or different."""
+    """Raise a ValueError that names the first array that is missing, left over or different.
+
+    Arrays of integers are counts, such as an optimizer's steps: they must not be negative.
+    """
     for name, array in expected.items():
         if name not in given:
             raise ValueError(f"{owner} needs an array {name!r}, which is missing")
@@ -139,6 +142,8 @@ def require_same_arrays(
                 f"{owner}: {name!r} is {found.dtype} of shape {found.shape}, "
                 f"but {array.dtype} of shape {array.shape} was expected"
             )
+        if array.dtype.kind == "i" and (found < 0).any():
+            raise ValueError(f"{owner}: {name!r} counts from 0 and cannot be {found}")
     for name in given:
         if name not in expected:
             raise ValueError(f"{owner} has no array {name!r}, which was given")
@@ -269,8 +274,8 @@ class BatchNorm(Module):
         if len(rows) < 2:
             raise ShapeError(f"BatchNorm: {x.shape} is one row, whose variance is 0: use eval()")
         y, mean, variance = functions.batch_norm(rows, self.scale, self.shift, self.epsilon)
-        self.running_mean.data += self.momentum * (mean - self.running_mean.data)
-        self.running_variance.data += self.momentum * (variance - self.running_variance.data)
+        follow(self.running_mean.data, mean, self.momentum)
+        follow(self.running_variance.data, variance, self.momentum)
         return functions.reshape(y, x.shape)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from .backend import blocks, to_device, to_host, xp
+from .backend import blocks, follow, fused, to_device, to_host, xp
 from .layers import Module, require_same_arrays
 from .tensor import Tensor
 
@@ -46,12 +46,19 @@ class Optimizer:
                     "backward() first, on a loss that it had a part in"
                 )
         self.steps += 1
+        rates = self._rates()
         for number, parameter in enumerate(self.parameters):
             memory = [self.memory[name][number] for name in self.memories]
             for block in blocks(parameter.data, parameter.grad.data, *memory):
-                self._move(*block)
+                self._move(*block, *rates)
 
-    def _move(self, weights: Any, gradient: Any, *memory: Any) -> None:
+    def _rates(self) -> tuple[float, ...]:
+        """The numbers of this step that _move takes after its arrays."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _move(weights: Any, gradient: Any, *memory_and_rates: Any) -> None:
+        """Change weights and memory in place."""
         raise NotImplementedError
 
     def state(self) -> dict[str, numpy.ndarray]:
@@ -79,10 +86,15 @@ class SGD(Optimizer):
         super().__init__(parameters, lr)
         self.momentum = momentum
 
-    def _move(self, weights: Any, gradient: Any, velocity: Any) -> None:
-        velocity *= self.momentum
+    def _rates(self) -> tuple[float, ...]:
+        return self.lr, self.momentum
+
+    @staticmethod
+    @fused
+    def _move(weights: Any, gradient: Any, velocity: Any, lr: float, momentum: float) -> None:
+        velocity *= momentum
         velocity += gradient
-        weights -= self.lr * velocity
+        weights -= lr * velocity
 
 
 class RMSProp(Optimizer):
@@ -96,10 +108,18 @@ class RMSProp(Optimizer):
         super().__init__(parameters, lr)
         self.decay, self.epsilon = decay, epsilon
 
-    def _move(self, weights: Any, gradient: Any, mean_square: Any) -> None:
-        mean_square *= self.decay
-        mean_square += (1 - self.decay) * (gradient * gradient)
-        weights -= self.lr * gradient / (xp.sqrt(mean_square) + self.epsilon)
+    def _rates(self) -> tuple[float, ...]:
+        return self.lr, self.decay, 1 - self.decay, self.epsilon
+
+    @staticmethod
+    @fused
+    def _move(
+        weights: Any, gradient: Any, mean_square: Any,
+        lr: float, decay: float, share: float, epsilon: float,
+    ) -> None:
+        mean_square *= decay
+        mean_square += share * (gradient * gradient)
+        weights -= lr * gradient / (xp.sqrt(mean_square) + epsilon)
 
 
 class Adam(Optimizer):
@@ -126,19 +146,27 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
         self.betas, self.epsilon = betas, epsilon
 
-    def _move(self, weights: Any, gradient: Any, momentum: Any, square: Any) -> None:
+    def _rates(self) -> tuple[float, ...]:
         b1, b2 = self.betas
         momentum_scale = (1 - b1) / (1 - b1**self.steps)
         square_scale = ((1 - b2) / (1 - b2**self.steps)) ** 0.5
+        return self.lr * momentum_scale / square_scale, b1, b2, self.epsilon / square_scale
+
+    @staticmethod
+    @fused
+    def _move(
+        weights: Any, gradient: Any, momentum: Any, square: Any,
+        rate: float, b1: float, b2: float, epsilon: float,
+    ) -> None:
         momentum *= b1
         momentum += gradient
         square *= b2
         change = gradient * gradient
         square += change
         xp.sqrt(square, out=change)
-        change += self.epsilon / square_scale
+        change += epsilon
         xp.divide(momentum, change, out=change)
-        change *= self.lr * momentum_scale / square_scale
+        change *= rate
         weights -= change
 
 
@@ -166,7 +194,7 @@ class ExponentialMovingAverage:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for average, latest in self._pairs:
             for mean, value in blocks(average.data, latest.data):
-                mean += (1 - decay) * (value - mean)
+                follow(mean, value, 1 - decay)
 
     def state(self) -> dict[str, numpy.ndarray]:
         """The average's arrays by name, and the number of steps."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from . import watch
-from .backend import to_host, xp
+from .backend import to_device, to_host, xp
 
 # A derivative takes dy, the gradient of the loss with respect to an operation's output y, and
 # y itself, and returns the gradient with respect to one parent: dy * dy/dparent.
@@ -42,9 +42,11 @@ class Tensor:
             if isinstance(data, Tensor):
                 raise TypeError("this is a Tensor already: use .detach() for one without history")
             keeps_dtype = hasattr(data, "dtype")
-            data = xp.asarray(data)
-            if data.dtype == xp.float64 and not keeps_dtype:
-                data = data.astype(xp.float32)
+            data = numpy.asarray(data)
+            if data.dtype == numpy.float64 and not keeps_dtype:
+                data = data.astype(numpy.float32)
+            if data.dtype.kind in "fiub":
+                data = to_device(data)
         if data.dtype.kind not in "fiub":
             raise TypeError(f"a Tensor holds numbers, not {data.dtype}")
         if requires_grad and data.dtype.kind != "f":

@@ -3,6 +3,7 @@
     pip install -e '.[bench]'
     python tests/benchmarks/training_step.py            # all workloads
     python tests/benchmarks/training_step.py W1 W2 --rounds 60
+    python tests/benchmarks/training_step.py W1 W2 --launches   # what a GPU would be asked to do
 
 A step is D's update on a real and a generated batch, then G's. Networks, initial weights,
 data and optimizer (Adam, 2e-4, betas 0.5 and 0.999) are equal; before the clock starts, both
@@ -30,6 +31,7 @@ import numpy
 import tinygan
 from tinygan import Tensor, backend, convolution, functions, layers, no_grad
 from tinygan.backend import matrix_product
+from tinygan.files import UsageError
 from tinygan.losses import NonSaturating
 from tinygan.optimizers import SGD, Adam
 
@@ -457,12 +459,35 @@ def peak_resident() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+def print_launches(names: list[str]) -> None:
+    """How often a step launches each kernel on CuPy, which runs without a GPU here."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "cupy_on_cpu"))
+    try:
+        tinygan.use_device("gpu")
+    except UsageError as error:
+        sys.exit(f"error: {error}")
+    import cuda_on_cpu
+
+    for name in names:
+        step = Contest(WORKLOADS[name]).ours()
+        step()
+        before = cuda_on_cpu.kernels.copy()
+        with cuda_on_cpu.counting() as counts:
+            step()
+        print(f"{name}: {counts['launches']} launches a step, {counts['to device']} copies to the "
+              f"device, {counts['to host']} back, {counts['waits']} waits")
+        print("  " + ", ".join(f"{kernel} {count}" for kernel, count in
+                               (cuda_on_cpu.kernels - before).most_common()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("workloads", nargs="*", metavar="W", help=f"of {', '.join(WORKLOADS)}")
     parser.add_argument("--rounds", type=int, default=30, help="rounds of 3 steps each")
+    parser.add_argument("--launches", action="store_true",
+                        help="time nothing, count the launches of kernels on CuPy without a GPU")
     parser.add_argument("--dezero", action="store_true", help="time DeZero too, if installed")
     parser.add_argument("--measure-memory", metavar="CONTESTANT", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -471,6 +496,10 @@ def main() -> None:
         parser.error(f"unknown workload {', '.join(unknown)}: choose from {', '.join(WORKLOADS)}")
     if options.measure_memory:
         print(measure_memory(Contest(WORKLOADS[names[0]]), options.measure_memory))
+        return
+
+    if options.launches:
+        print_launches(names)
         return
 
     import torch
