@@ -2,7 +2,9 @@
 
 Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional
 Generative Adversarial Networks", 2016. The paper's guidelines (section 3) are named where
-they are applied.
+they are applied. Not the paper's: a part of z becomes one of ten codes, so that G need not fill
+the gaps between the digits (--codes 0 for without), D sees images moved a little (--translate 0)
+and through Dropout (--dropout 0), and the pictures are those of a moving average of G.
 """
 
 import argparse
@@ -12,12 +14,15 @@ from tinygan.backend import random_normal
 from tinygan.functions import sigmoid
 from tinygan.layers import (
     BatchNorm,
+    Codes,
     Conv2d,
     ConvTranspose2d,
     Dense,
     Dropout,
     Flatten,
     LeakyReLU,
+    Module,
+    RandomTranslation,
     ReLU,
     Reshape,
     Sequential,
@@ -27,15 +32,22 @@ from tinygan.layers import (
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 
-def make_generator(latent: int, size: int, channels: int, width: int) -> Sequential:
+def make_generator(
+    latent: int, size: int, channels: int, width: int, codes: int = 0
+) -> Sequential:
     """Latents z (N, latent) to images (N, size, size, channels) in [-1, 1].
 
     Fractionally strided convolutions in place of upsampling; BatchNorm everywhere but at the
     output; ReLU everywhere but at the output, which is tanh. A bias before BatchNorm would be
-    taken away again.
+    taken away again. Codes, which are not the paper's, turn a part of z into one of several.
     """
+    if codes > latent:
+        raise training.UsageError(
+            f"--codes {codes} is more than --latent {latent}: so many of its numbers become a code"
+        )
     quarter = size // 4
     return Sequential(
+        *([Codes(codes)] if codes else []),
         Dense(latent, quarter * quarter * 2 * width, bias=False, scale=0.02),
         Reshape(quarter, quarter, 2 * width), BatchNorm(2 * width), ReLU(),
         ConvTranspose2d(2 * width, width, kernel=4, stride=2, padding=1, bias=False),
@@ -44,7 +56,9 @@ def make_generator(latent: int, size: int, channels: int, width: int) -> Sequent
     )
 
 
-def make_discriminator(size: int, channels: int, width: int, dropout: float) -> Sequential:
+def make_discriminator(
+    size: int, channels: int, width: int, dropout: float, translation: Module | None = None
+) -> Sequential:
     """Images (N, size, size, channels) to logits (N, 1).
 
     Strided convolutions in place of pooling; BatchNorm everywhere but at the input; LeakyReLU
@@ -53,7 +67,7 @@ def make_discriminator(size: int, channels: int, width: int, dropout: float) -> 
     """
     eighth = (size // 4 + 1) // 2
     return Sequential(
-        Shift(1.0),
+        Shift(1.0), translation or RandomTranslation(0),
         Conv2d(channels, width, kernel=4, stride=2, padding=1), LeakyReLU(0.2), Dropout(dropout),
         Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, bias=False),
         BatchNorm(2 * width), LeakyReLU(0.2),
@@ -65,10 +79,14 @@ def make_discriminator(size: int, channels: int, width: int, dropout: float) -> 
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/dcgan", steps=9_000, batch_size=32, latent=16, lr=2e-3
+        __doc__, out="runs/dcgan", steps=8_000, batch_size=32, latent=26, lr=2e-3
     )
-    parser.add_argument("--d-lr", type=training.positive(float), default=5e-4, metavar="LR",
-                        help="learning rate of D, a quarter of that of G: D would win otherwise")
+    parser.add_argument("--d-lr", type=training.positive(float), default=7e-4, metavar="LR",
+                        help="learning rate of D, a third of that of G: D would win otherwise")
+    parser.add_argument("--codes", type=training.from_zero(1000, int), default=10, metavar="N",
+                        help="so many numbers of z become one code: the largest 1, the others 0")
+    parser.add_argument("--translate", type=training.from_zero(100, int), default=1, metavar="N",
+                        help="for 60 %% of the run D sees images moved by up to so many pixels")
     parser.add_argument("--width", type=training.positive(int), default=32, metavar="N",
                         help="channels after D's first convolution; the others follow")
     parser.add_argument("--dropout", type=training.from_zero(1), default=0.3, metavar="RATE",
@@ -89,8 +107,9 @@ def main() -> None:
         raise training.UsageError(f"images of {height} x {size} pixels: this demo needs squares")
     if size % 4:
         raise training.UsageError(f"--size {size} is not a multiple of 4: use {size // 4 * 4 + 4}")
-    G = make_generator(settings.latent, size, channels, settings.width)
-    D = make_discriminator(size, channels, settings.width, settings.dropout)
+    G = make_generator(settings.latent, size, channels, settings.width, settings.codes)
+    translation = RandomTranslation(settings.translate)
+    D = make_discriminator(size, channels, settings.width, settings.dropout, translation)
     game = losses.NonSaturating()
     adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
     average = ExponentialMovingAverage(G, decay=0.999)
@@ -106,6 +125,8 @@ def main() -> None:
     for _ in run:
         adam_g.lr = settings.lr * run.share_left
         adam_d.lr = settings.d_lr * run.share_left
+        if run.share_left <= 0.4:
+            translation.reach = 0  # G has still to learn where in the image things are
 
         # (1) Update D: minimise -log D(x) - log(1 - D(G(z))). Real and generated images go
         # through D in batches of their own: mixed, BatchNorm would tell D which is which.

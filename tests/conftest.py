@@ -16,6 +16,7 @@ import tinygan
 from tinygan.backend import DeviceError
 
 CUPY_ON_CPU = Path(__file__).with_name("cupy_on_cpu")
+DEVICE = pytest.StashKey[str]()  # what the library is told: cpu, gpu, ...
 
 
 def pytest_addoption(parser):
@@ -35,6 +36,7 @@ def pytest_configure(config):
             config.addinivalue_line("filterwarnings",
                                     "error::pytest.PytestUnraisableExceptionWarning")
         tinygan.use_device(device)
+        config.stash[DEVICE] = device
     except (DeviceError, ImportError) as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -48,13 +50,18 @@ def load_cupy_on_cpu():
 
 @pytest.fixture(autouse=True)
 def _afresh(request):
-    """No test depends on the random numbers or the device of those before it."""
-    device = tinygan.device()
+    """No test depends on the random numbers or the device of what ran before it."""
+    device = request.config.stash[DEVICE]
     marker = request.node.get_closest_marker("cpu_only")
     if marker and device != "cpu":
         pytest.skip(f"for NumPy alone: {marker.args[0]}")
+    _choose(device)
     tinygan.seed(0)
     yield
+    _choose(device)
+
+
+def _choose(device):
     if tinygan.device() != device:
         tinygan.use_device(device)
 

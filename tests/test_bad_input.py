@@ -106,6 +106,10 @@ WRONG = {
     "--out": ["/dev/null/run", LONG], "--npz": ["/dev/null/run", LONG],
     "--count": COUNT, "--columns": COUNT,
     "--digit": ["-1", "10", "1.5", "seven"],
+    "--codes": ["-1", "1.5", "many", "1000"],
+    "--translate": ["-1", "1.5", "far", "100"],
+    "--penalty": ["magic", ""],
+    "--penalty-every": COUNT,
 }
 FLAGS = ["yes", "", "0"]  # as in --resume=yes
 COMMANDS = [*DEMOS, "sample"]

@@ -169,7 +169,7 @@ def test_every_layer_can_be_described(name):
     arguments = {
         "Conv2d": (2, 3), "ConvTranspose2d": (2, 3), "Dense": (2, 3), "Embedding": (4, 3),
         "BatchNorm": (3,), "LayerNorm": (3,), "Reshape": (1, 2), "Shift": (1.0,),
-        "Sequential": (layers.Tanh(),),
+        "Sequential": (layers.Tanh(),), "Codes": (2,), "RandomTranslation": (1,),
     }
     options = {"kernel": 3} if "Conv" in name else {}
     module = checkpoints.LAYERS[name](*arguments.get(name, ()), **options)

@@ -107,6 +107,8 @@ LAYERS = {  # (how it is made, the shape that it takes)
     "BatchNorm": (lambda: layers.BatchNorm(3), (4, 2, 2, 3)),
     "LayerNorm": (lambda: layers.LayerNorm(3), (4, 2, 2, 3)),
     "Dropout": (lambda: layers.Dropout(0.4), (4, 5)),
+    "RandomTranslation": (lambda: layers.RandomTranslation(1), (3, 4, 4, 2)),
+    "Codes": (lambda: layers.Codes(3), (4, 5)),
     "Flatten": (layers.Flatten, (4, 2, 3)),
     "Reshape": (lambda: layers.Reshape(3, 2), (4, 6)),
     "Shift": (lambda: layers.Shift(1.0), (4, 3)),
@@ -213,9 +215,10 @@ def test_every_optimizer_is_compared():
 
 # ---------------------------------------------------------------- whole runs
 
-# Copies to the device in a step: a batch and its labels (or centres), two draws of noise; for DCGAN
-# the masks of Dropout, in two layers of D for each of three passes.
-COPIES = {"mnist_gan": 4, "dcgan": 10, "ring": 4}
+# Copies to the device in a step: a batch and its labels, two draws of noise; in each pass of D the
+# masks of Dropout, in two layers, and how far images are moved; the penalty's random shares. D
+# has three passes, WGAN's critic a fourth for the penalty; cGAN's G takes labels beside noise.
+COPIES = {"mnist_gan": 4, "dcgan": 4 + 9, "ring": 4, "wgan": 4 + 4 + 1, "cgan": 6 + 9}
 
 
 def test_every_demo_with_a_device_is_here():
@@ -240,8 +243,10 @@ def log_of(folder):
 def assert_same_logs(one, other):
     first, second = log_of(one), log_of(other)
     assert len(first) == len(second) > 2
+    # Where a gradient is nothing but rounding, Adam makes a whole step of it: from the second
+    # step on the losses drift apart.
     for a, b in zip(first, second, strict=True):
-        assert a == pytest.approx(b, rel=2e-4, abs=2e-5)  # the log has six digits
+        assert a == pytest.approx(b, rel=2e-5 if a["step"] == 1 else 3e-3, abs=2e-5)
 
 
 @pytest.mark.parametrize("name", COPIES)

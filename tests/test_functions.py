@@ -16,6 +16,15 @@ def positive(*shape, seed=0):
     return numpy.abs(normal(*shape, seed=seed)) + 0.5
 
 
+def moved(x, down, right):
+    """Each image of (N, H, W, C) moved by itself, zeros coming in."""
+    n, height, width, channels = x.shape
+    wide = numpy.zeros((n, 3 * height, 3 * width, channels))
+    for image, frame, i, j in zip(x, wide, down + height, right + width, strict=True):
+        frame[i : i + height, j : j + width] = image
+    return wide[:, height:-height, width:-width]
+
+
 # name: (function, NumPy's way, inputs). The inputs keep clear of kinks by more than the step.
 CASES = {
     "add": (functions.add, numpy.add, [normal(2, 3), normal(2, 3, seed=1)]),
@@ -67,6 +76,8 @@ CASES = {
     "pairs": (lambda x: x[numpy.array([0, 2, 0]), numpy.array([1, 1, 1])],
               lambda x: x[[0, 2, 0], [1, 1, 1]], [normal(3, 4)]),
     "take": (functions.take, lambda x, i: x[i], [normal(5, 2), numpy.array([[1, 4], [1, 0]])]),
+    "translate": (functions.translate, moved,
+                  [normal(4, 3, 4, 2), numpy.array([1, -2, 0, 3]), numpy.array([-1, 0, 3, -4])]),
     "scatter": (lambda x: functions.scatter(x, numpy.array([1, 1, 0]), (3, 2)),
                 lambda x: numpy.stack([x[2], x[0] + x[1], x[0] * 0]), [normal(3, 2)]),
     "matmul": (functions.matmul, numpy.matmul, [normal(2, 3), normal(3, 4, seed=1)]),

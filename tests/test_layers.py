@@ -15,6 +15,7 @@ from tinygan.backend import to_device
 from tinygan.functions import ShapeError
 from tinygan.layers import (
     BatchNorm,
+    Codes,
     Conv2d,
     ConvTranspose2d,
     Dense,
@@ -25,6 +26,7 @@ from tinygan.layers import (
     LeakyReLU,
     Module,
     Parameter,
+    RandomTranslation,
     ReLU,
     Reshape,
     Sequential,
@@ -58,6 +60,8 @@ LAYERS = {
     "LayerNorm of images": (lambda: LayerNorm(2), normal(2, 3, 2, 2)),
     "Embedding": (lambda: Embedding(5, 3), numpy.array([1, 4, 1])),
     "Dropout": (lambda: Dropout(0.5), normal(5, 4)),
+    "RandomTranslation": (lambda: RandomTranslation(1), normal(3, 4, 3, 2)),
+    "Codes": (lambda: Codes(3), normal(5, 4)),
     "Flatten": (Flatten, normal(2, 3, 2, 2)),
     "Reshape": (lambda: Reshape(2, 3, 2), normal(2, 12)),
     "Shift": (lambda: Shift(1.0), normal(5, 4)),
@@ -68,6 +72,7 @@ LAYERS = {
     "Sigmoid": (Sigmoid, normal(5, 4)),
 }
 layers = pytest.mark.parametrize("name", LAYERS)
+DRAWING = ("Dropout", "RandomTranslation")  # random numbers, at every call
 
 
 def test_every_layer_has_a_case():
@@ -109,13 +114,13 @@ def test_gradients_to_second_order_by_input_and_weights(name):
     layer = make()
     for parameter in layer.parameters():  # away from ones and zeros, which hide mistakes
         parameter.data[...] = to_device(normal(*parameter.shape, seed=3))
-    if name == "Dropout":
+    if name in DRAWING:
         check_gradients(lambda x: tinygan.seed(1) or layer(x), array)
     else:
         check_gradients(layer, array)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("Dropout", "Embedding")])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in (*DRAWING, "Embedding")])
 def test_third_derivatives_by_the_input(name):
     make, array = LAYERS[name]
     layer = make()
@@ -374,6 +379,34 @@ def test_what_dropout_drops_gets_no_gradient():
 def test_a_rate_that_is_no_share_is_an_error(rate):
     with pytest.raises(ValueError, match=f"rate is from 0 to below 1, not {rate}"):
         Dropout(rate)
+
+
+# ---------------------------------------------------------------- translations and codes
+
+
+def test_every_translation_within_reach_occurs_equally_often():
+    images = numpy.zeros((9000, 5, 5, 1))
+    images[:, 2, 2] = 1
+    y = use(RandomTranslation(1), images)
+    assert (y.sum(axis=(1, 2, 3)) == 1).all()  # moved, and nothing else
+    share = y.mean(axis=0)[:, :, 0]
+    assert (share[[0, 4]] == 0).all() and (share[:, [0, 4]] == 0).all()
+    numpy.testing.assert_allclose(share[1:4, 1:4], 1 / 9, atol=0.012)
+
+
+@pytest.mark.parametrize("layer", [RandomTranslation(2).eval(), RandomTranslation(0)])
+def test_a_translation_at_rest_changes_nothing(layer):
+    images = normal(3, 5, 5, 1)
+    numpy.testing.assert_array_equal(use(layer, images), images)
+
+
+def test_noise_becomes_one_of_equally_likely_codes_of_its_size():
+    noise = normal(30_000, 8)
+    y = use(Codes(5), noise)
+    assert ((y[:, :5] > 0).sum(axis=1) == 1).all()
+    assert (y[:, :5].argmax(axis=1) == noise[:, :5].argmax(axis=1)).all()
+    numpy.testing.assert_allclose((y[:, :5] ** 2).mean(axis=0), 1, atol=0.05)
+    numpy.testing.assert_array_equal(y[:, 5:], noise[:, 5:])
 
 
 # ---------------------------------------------------------------- weights at the start

@@ -16,7 +16,7 @@ from tinygan import checkpoints, training
 DEMOS = Path(__file__).parent.parent / "demos"
 STEPS = 24
 # A thin DCGAN has all there is to lose: running means, dropout's random numbers, averages.
-TINY = ["--steps", str(STEPS), "--batch-size", "4", "--width", "2", "--latent", "2",
+TINY = ["--steps", str(STEPS), "--batch-size", "4", "--width", "2", "--latent", "2", "--codes", "0",
         "--device", tinygan.device()]
 
 

@@ -149,6 +149,21 @@ def scatter(x: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
     return record(y, (x,), lambda dy, y: select(dy, index))
 
 
+def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
+    """y[n, i, j, c] = x[n, i - down[n], j - right[n], c], and 0 where that is outside the image.
+
+    Images (N, H, W, C), each moved by itself; down and right are integers (N,).  dx = dy moved
+    back.
+    """
+    (n, height, width, _), down, right = x.shape, _data(down), _data(right)
+    rows = xp.arange(height)[:, None] - down[:, None, None]  # (N, H, 1): where y comes from
+    columns = xp.arange(width) - right[:, None, None]  # (N, 1, W)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    y = x.data[xp.arange(n)[:, None, None], rows % height, columns % width]
+    y = y * inside[..., None].astype(x.dtype)
+    return record(y, (x,), lambda dy, y: translate(dy, -down, -right))
+
+
 def take(x: Tensor, indices: Operand) -> Tensor:
     """y[i, ...] = x[indices[i], ...]: rows of x, as in an embedding.  dx adds up dy by row."""
     return select(x, indices)

@@ -329,6 +329,42 @@ class Dropout(Module):
         return x * to_device(kept.astype(x.dtype) * (1 / (1 - self.rate)))
 
 
+class RandomTranslation(Module):
+    """In training, each image is moved by up to reach pixels down or up, and right or left.
+
+    At the entrance of D, for real and generated images alike: D can't learn a small data set by
+    heart, and G still sees its gradient (Zhao et al. 2020, "DiffAugment"). Zeros move in.
+    """
+
+    def __init__(self, reach: int):
+        self.reach = reach
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.reach == 0:
+            return x
+        moves = generator.integers(-self.reach, self.reach + 1, size=(2, len(x)))
+        return functions.translate(x, *to_device(moves))
+
+
+class Codes(Module):
+    """Of the first count numbers of a row the largest becomes sqrt(count), the others 0.
+
+    (N, count + F) -> (N, count + F). At the entrance of G it turns noise from N(0, 1) into one of
+    count equally likely codes, as large on average, and F numbers that stay. No path leads from
+    a code to the next, so that G need not fill the gaps between kinds of images. A code is
+    constant but for jumps: no gradient flows to the numbers that chose it.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        largest = x.data[:, : self.count].argmax(axis=1)
+        one_hot = (xp.arange(self.count) == largest[:, None]).astype(x.dtype)
+        codes = Tensor(one_hot * math.sqrt(self.count))
+        return functions.concatenate([codes, x[:, self.count :]], axis=1)
+
+
 class Flatten(Module):
     """(N, ...) -> (N, the product of the rest)."""
 

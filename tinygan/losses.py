@@ -98,7 +98,8 @@ class Wasserstein:
     balance = 0.0
     reading = (
         "Minus the critic's loss estimates the distance between real and generated images, up "
-        "to a factor, while the critic is held 1-Lipschitz: it should rise at first, then fall."
+        "to a factor, while the critic is held 1-Lipschitz. It falls as the pictures get better, "
+        "until the critic sees finer differences than before: late in a run it may rise again."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -326,8 +326,8 @@ class Run:
         columns = {name: [row[name] for row in self.rows] for name in self.rows[0]}
         steps = columns.pop("step")
         losses = {name: column for name, column in columns.items() if "loss" in name}
-        answers = {name: column for name, column in columns.items() if "loss" not in name}
-        return steps, {"losses": losses, "D's answers": answers}
+        others = {name: column for name, column in columns.items() if "loss" not in name}
+        return steps, {"losses": losses, "D's answers" if "D(x)" in others else "estimate": others}
 
     def _save_curves(self) -> None:
         plots.save_curves(

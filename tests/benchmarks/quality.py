@@ -1,22 +1,42 @@
-"""How good the demos are, over seeds: the tables of the README.
+"""How good the demos are, over seeds: the tables of the README, as rows of Markdown.
 
-    python tests/benchmarks/quality.py --seeds 5
+    python tests/benchmarks/quality.py              # images: hours, so that it can be interrupted
+    python tests/benchmarks/quality.py --plane      # points in the plane
+
+A run of images that is complete in --out is not made again.
 """
 
 import argparse
 import contextlib
 import io
+import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
+from tqdm import tqdm
 
-from tinygan import training
+from tinygan import metrics, training
 
 DEMOS = Path(__file__).parents[2] / "demos"
+COUNT = 5000  # samples that are measured
+
+IMAGES = {  # the commands, at their defaults but for what is said
+    "GAN": "mnist_gan.py",
+    "GAN, minimax": "mnist_gan.py --loss minimax",
+    "GAN, least squares": "mnist_gan.py --loss least-squares",
+    "GAN, hinge": "mnist_gan.py --loss hinge",
+    "GAN, Wasserstein and R1": "mnist_gan.py --loss wasserstein",
+    "DCGAN": "dcgan.py",
+    "WGAN, clipped": "wgan.py --penalty clip",
+    "WGAN-GP": "wgan.py",
+    "cGAN": "cgan.py",
+}
 
 PLANE = [  # options of demos/ring.py; below each remedy's the same without it
     "--data ring --pack 2",
@@ -28,8 +48,57 @@ PLANE = [  # options of demos/ring.py; below each remedy's the same without it
 ]
 
 
+def train(command: str, folder: Path, jobs: int) -> None:
+    """One run in a process of its own; its seconds are written when it is complete."""
+    if (folder / "seconds").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    start = time.monotonic()
+    with open(folder / "output.txt", "w") as output:
+        subprocess.run(
+            [sys.executable, *f"{DEMOS}/{command} --overwrite --out".split(), folder],
+            stdout=output, stderr=subprocess.STDOUT, env=environment, check=True,
+        )
+    (folder / "seconds").write_text(f"{time.monotonic() - start:.0f}")
+
+
+def images(systems: list[str], seeds: int, jobs: int, out: Path) -> Iterator[str]:
+    """Rows: each system's figures, the mean over the seeds and in brackets the range."""
+    runs = {name: [out / name.replace(" ", "_") / str(seed) for seed in range(seeds)]
+            for name in systems}
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [
+            pool.submit(train, f"{IMAGES[name]} --seed {seed}", folder, jobs)
+            for name, folders in runs.items() for seed, folder in enumerate(folders)
+        ]
+        for run in tqdm(waiting, unit="run"):
+            run.result()
+    yield "| system | Frechet | kernel | precision | recall | as asked | score | time |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, folders in runs.items():
+        columns: list[list[float]] = []
+        for seed, folder in enumerate(folders):
+            generator = training.load_generator(folder)
+            labels = numpy.arange(COUNT) % generator.classes if generator.classes else None
+            samples = generator.samples(COUNT, seed, labels)
+            found = metrics.measure(samples, labels)
+            row = [found.frechet_distance, found.kernel_distance, found.precision, found.recall]
+            if labels is not None:
+                row += [found.conditional_accuracy, metrics.accuracy_score(samples, labels)]
+            columns.append([*row, *[float("nan")] * (6 - len(row)),
+                            float((folder / "seconds").read_text()) / 60])
+        cells = [
+            f"{numpy.mean(c):.{places}f} ({min(c):.{places}f}-{max(c):.{places}f})"
+            for c, places in zip(zip(*columns, strict=True), (2, 4, 3, 3, 3, 3, 1), strict=True)
+        ]
+        cells = ["" if "nan" in cell else cell for cell in cells]
+        yield f"| {name}: `{IMAGES[name]}` | {' | '.join(cells)} min |"
+
+
 def plane(seeds: int) -> Iterator[str]:
-    """Rows of Markdown: each line of PLANE over the seeds, 2,500 samples at the end of each run.
+    """Rows: each line of PLANE over the seeds, 2,500 samples at the end of each run.
 
     The time is that of one processor, with one view in place of forty: where others work on the
     machine too, the clock on the wall says little.
@@ -56,13 +125,25 @@ def plane(seeds: int) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=training.positive(int), default=5, help="default: 5")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, whole = parser.add_argument, training.positive(int)
+    add("--plane", action="store_true", help="demos/ring.py instead of the demos with images")
+    add("--systems", nargs="+", choices=IMAGES, default=[*IMAGES], metavar="NAME",
+        help=f"some of the systems of images alone: {', '.join(IMAGES)}")
+    add("--seeds", type=whole, help="seeds from 0 on (default: 3, or 5 with --plane)")
+    add("--jobs", type=whole, default=1, help="runs at a time, which share the cores; times are "
+        "those of a user only with 1 (default)")
+    add("--out", type=Path, default=Path("runs/quality"), help="folder of the runs of images")
     settings = parser.parse_args()
-    for row in plane(settings.seeds):
+    if settings.plane:
+        rows = plane(settings.seeds or 5)
+    else:
+        rows = images(settings.systems, settings.seeds or 3, settings.jobs, settings.out)
+    for row in rows:
         print(row, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    training.run_main(main)

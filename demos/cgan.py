@@ -1,0 +1,152 @@
+"""Conditional GAN: handwritten digits to order. Both networks are told the label.
+
+G gets the label beside the noise, D judges whether an image is a real example of its label.
+Mirza and Osindero, "Conditional Generative Adversarial Nets", 2014, with the networks of
+dcgan.py. `--digit 7 --count 16` has the run in --out draw sixteen sevens.
+"""
+
+import argparse
+
+import numpy
+from dcgan import make_generator
+
+from tinygan import Tensor, datasets, losses, no_grad, plots, training
+from tinygan.backend import generator, random_normal, to_device
+from tinygan.functions import concatenate, sigmoid
+from tinygan.layers import (
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    Module,
+    RandomTranslation,
+    Sequential,
+    Shift,
+)
+from tinygan.optimizers import Adam, ExponentialMovingAverage
+
+CLASSES = 10
+ONE_HOT = numpy.eye(CLASSES, dtype=numpy.float32)  # row k is the label k: 1 at place k, else 0
+
+
+class Discriminator(Module):
+    """Images (N, 28, 28, channels) and one-hot labels (N, CLASSES) to logits (N, 1).
+
+    It has an answer for each class, and the label picks the one that counts:
+    l(x, y) = w_y . f(x) + b_y with the features f of the convolutions. This is the projection of
+    Miyato and Koyama 2018 (eq. 3); the paper of 2014 has the label among the inputs.
+    """
+
+    def __init__(self, channels: int, width: int, dropout: float, reach: int):
+        self.translation = RandomTranslation(reach)
+        self.answers = Sequential(
+            Shift(1.0), self.translation,
+            Conv2d(channels, width, kernel=4, stride=2, padding=1), LeakyReLU(0.2),
+            Dropout(dropout),
+            Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, bias=False),
+            BatchNorm(2 * width), LeakyReLU(0.2),
+            Conv2d(2 * width, 4 * width, kernel=3, stride=2, padding=1, bias=False),
+            BatchNorm(4 * width), LeakyReLU(0.2), Dropout(dropout),
+            Flatten(), Dense(4 * 4 * 4 * width, CLASSES, scale=0.02),
+        )
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return (self.answers(images) * labels).sum(axis=1, keepdims=True)
+
+
+def options() -> argparse.Namespace:
+    parser = training.parser(
+        __doc__, out="runs/cgan", steps=6_000, batch_size=32, latent=16, lr=2e-3
+    )
+    add, whole = parser.add_argument, training.positive(int)
+    add("--d-lr", type=training.positive(float), default=1e-3, metavar="LR",
+        help="learning rate of D, half of that of G: D would win otherwise")
+    add("--width", type=whole, default=32, metavar="N",
+        help="channels after D's first convolution; the others follow")
+    add("--dropout", type=training.from_zero(1), default=0.3, metavar="RATE",
+        help="share of D's activations that are dropped")
+    add("--translate", type=training.from_zero(100, int), default=1, metavar="N",
+        help="for 60 %% of the run D sees images moved by up to so many pixels")
+    add("--digit", type=int, choices=range(CLASSES), metavar="K",
+        help="do not train: draw this digit with the run in --out, 0 to 9")
+    add("--count", type=whole, default=16, metavar="N", help="how many to draw with --digit")
+    asked = parser.parse_args()
+    return training.parse(parser) if asked.digit is None else asked  # to draw begins no run
+
+
+def draw(settings: argparse.Namespace) -> None:
+    """Write count pictures of the digit as digit-K.png into the folder of the run."""
+    labels = numpy.full(settings.count, settings.digit)
+    trained = training.load_generator(settings.out)
+    path = settings.out / f"digit-{settings.digit}.png"
+    plots.save_grid(trained.samples(settings.count, settings.seed, labels), path)
+    print(f"{settings.count} times the digit {settings.digit}, after step {trained.step}: {path}")
+
+
+def main() -> None:
+    settings = options()
+    if settings.digit is not None:
+        return draw(settings)
+    data = datasets.load(settings.data, settings.data_dir)
+    if data.labels is None:
+        raise training.UsageError(
+            f"{settings.data} has no labels to learn from: use mnist, mnist-full or fashion"
+        )
+    _, height, width, channels = data.images.shape
+    if (height, width) != (28, 28):
+        raise training.UsageError(f"images of {height} x {width} pixels: this demo needs 28 x 28")
+    G = make_generator(settings.latent + CLASSES, 28, channels, settings.width)
+    D = Discriminator(channels, settings.width, settings.dropout, settings.translate)
+    game = losses.NonSaturating()
+    adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
+    average = ExponentialMovingAverage(G, decay=0.999)
+    run = training.Run(
+        settings, len(data.images), game, sample=average.average, classes=CLASSES,
+        parts={"G": G, "D": D, "Adam of G": adam_g, "Adam of D": adam_d, "average of G": average},
+    )
+    real_batches = datasets.batches(data, settings.batch_size, settings.seed, first=run.step)
+    one_hot = to_device(ONE_HOT)
+
+    def order() -> tuple[Tensor, Tensor]:
+        """Random labels, and what G makes of them."""
+        labels = Tensor(to_device(ONE_HOT[generator.integers(CLASSES, size=settings.batch_size)]))
+        latents = Tensor(random_normal(settings.batch_size, settings.latent))
+        return G(concatenate([latents, labels], axis=1)), labels
+
+    for _ in run:
+        adam_g.lr = settings.lr * run.share_left
+        adam_d.lr = settings.d_lr * run.share_left
+        if run.share_left <= 0.4:
+            D.translation.reach = 0  # G has still to learn where in the image a digit is
+
+        # (1) Update D: minimise -log D(x | y) - log(1 - D(G(z | y) | y)). D judges pairs: a
+        # good image beside the wrong label is no real pair, so that G must do as it is told.
+        images, labels = next(real_batches)
+        with no_grad():
+            fake, ordered = order()
+        real_logits = D(Tensor(images), Tensor(one_hot[labels]))
+        fake_logits = D(fake, ordered)
+        d_loss = game.discriminator(real_logits, fake_logits)
+        adam_d.zero_grad()
+        d_loss.backward()
+        adam_d.step()
+
+        # (2) Update G: minimise -log D(G(z | y) | y).
+        with D.frozen():
+            g_loss = game.generator(D(*order()))
+        adam_g.zero_grad()
+        g_loss.backward()
+        adam_g.step()
+        average.update()
+
+        with no_grad():
+            run.log({
+                "D loss": d_loss, "G loss": g_loss,
+                "D(x)": sigmoid(real_logits).mean(), "D(G(z))": sigmoid(fake_logits).mean(),
+            })
+
+
+if __name__ == "__main__":
+    training.run_main(main)
