@@ -164,14 +164,14 @@ def main() -> None:
         real = points(metrics.as_images(datasets.mnist()))
         windows[f"{len(real):,} real training digits"] = parzen(real)
         windows[f"{CENTERS:,} means of clusters of them"] = parzen(metrics.k_means(real, CENTERS))
-    print(f"{settings.count:,} samples of each, and the 1,000 held-out digits\n")
-    print_figures(figures)
-    if windows:
-        print_parzen(windows)
     if settings.json:
         found = {"count": settings.count, "seed": settings.seed, "figures": figures}
         with replacing(settings.json) as path:
             path.write_text(json.dumps(found | {"parzen": windows}, indent=2) + "\n")
+    print(f"{settings.count:,} samples of each, and the 1,000 held-out digits\n")
+    print_figures(figures)
+    if windows:
+        print_parzen(windows)
 
 
 if __name__ == "__main__":
