@@ -104,6 +104,8 @@ def text(content):
                              f"'shape': ({2**60},)}}"), "reshape"),
         ("G/weight.npy", npy(numpy.zeros(2), "{'descr': '<f8', 'fortran_order': False, "
                              "'shape': (-1,)}"), "shape (-1,)"),
+        ("G/weight.npy", npy(numpy.zeros(2), "{'descr': ('<f8', (2,)), 'fortran_order': False, "
+                             "'shape': (2,)}"), "dtype ('<f8', (2,))"),
         ("G/weight.npy", b"", "damaged"),
         ("../weight.npy", npy(numpy.zeros(2)), "../weight"),
         ("/tmp/weight.npy", npy(numpy.zeros(2)), "/tmp/weight"),

@@ -136,8 +136,8 @@ def _array(content: bytes) -> numpy.ndarray:
     shape, by_columns, dtype = npy.read_array_header_1_0(file)
     numbers = numpy.frombuffer(content, dtype, offset=file.tell())  # refuses Python objects
     array = numbers.reshape(shape, order="F" if by_columns else "C")
-    if array.shape != shape:
-        raise ValueError(f"it holds an array of shape {shape}")
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"it holds an array of shape {shape} and dtype {dtype}")
     return array
 
 
