@@ -278,6 +278,7 @@ def test_a_step_of_a_demo_waits_for_nothing(name, tmp_path, monkeypatch, cuda_on
         raise Counted
 
     monkeypatch.setattr(training.Run, "__iter__", steps)
+    monkeypatch.syspath_prepend(DEMOS)
     monkeypatch.setattr(sys, "argv", [name, "--device", "gpu", "--batch-size", "8", "--out",
                                       str(tmp_path / "run")])
     with pytest.raises(Counted):
