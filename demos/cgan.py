@@ -8,23 +8,12 @@ dcgan.py. `--digit 7 --count 16` has the run in --out draw sixteen sevens.
 import argparse
 
 import numpy
-from dcgan import make_generator
+from dcgan import make_discriminator, make_generator
 
 from tinygan import Tensor, datasets, losses, no_grad, plots, training
 from tinygan.backend import generator, random_normal, to_device
 from tinygan.functions import concatenate, sigmoid
-from tinygan.layers import (
-    BatchNorm,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    LeakyReLU,
-    Module,
-    RandomTranslation,
-    Sequential,
-    Shift,
-)
+from tinygan.layers import Module, RandomTranslation
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 CLASSES = 10
@@ -41,15 +30,8 @@ class Discriminator(Module):
 
     def __init__(self, channels: int, width: int, dropout: float, reach: int):
         self.translation = RandomTranslation(reach)
-        self.answers = Sequential(
-            Shift(1.0), self.translation,
-            Conv2d(channels, width, kernel=4, stride=2, padding=1), LeakyReLU(0.2),
-            Dropout(dropout),
-            Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, bias=False),
-            BatchNorm(2 * width), LeakyReLU(0.2),
-            Conv2d(2 * width, 4 * width, kernel=3, stride=2, padding=1, bias=False),
-            BatchNorm(4 * width), LeakyReLU(0.2), Dropout(dropout),
-            Flatten(), Dense(4 * 4 * 4 * width, CLASSES, scale=0.02),
+        self.answers = make_discriminator(
+            28, channels, width, dropout, self.translation, outputs=CLASSES
         )
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -57,9 +57,10 @@ def make_generator(
 
 
 def make_discriminator(
-    size: int, channels: int, width: int, dropout: float, translation: Module | None = None
+    size: int, channels: int, width: int, dropout: float, translation: Module | None = None,
+    outputs: int = 1,
 ) -> Sequential:
-    """Images (N, size, size, channels) to logits (N, 1).
+    """Images (N, size, size, channels) to logits (N, outputs).
 
     Strided convolutions in place of pooling; BatchNorm everywhere but at the input; LeakyReLU
     0.2; no hidden dense layer. The last convolution lets D's features see whole strokes. The
@@ -73,7 +74,7 @@ def make_discriminator(
         BatchNorm(2 * width), LeakyReLU(0.2),
         Conv2d(2 * width, 4 * width, kernel=3, stride=2, padding=1, bias=False),
         BatchNorm(4 * width), LeakyReLU(0.2), Dropout(dropout),
-        Flatten(), Dense(eighth * eighth * 4 * width, 1, scale=0.02),
+        Flatten(), Dense(eighth * eighth * 4 * width, outputs, scale=0.02),
     )
 
 

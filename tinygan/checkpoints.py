@@ -197,6 +197,12 @@ def _require_room(description: list[Any], numbers: int) -> None:
         raise ValueError("its layers are larger than its arrays")
 
 
+def with_labels(latents: numpy.ndarray, labels: numpy.ndarray, classes: int) -> numpy.ndarray:
+    """What a G with classes takes: latents (N, Z) beside labels (N,), one-hot: (N, Z + classes)."""
+    one_hot = numpy.eye(classes, dtype=numpy.float32)[labels]
+    return numpy.concatenate([latents, one_hot], axis=1)
+
+
 class Generator:
     """The network that makes the pictures of a run.
 
@@ -232,8 +238,7 @@ class Generator:
                 raise UsageError("this generator knows no labels: it was trained without them")
             if labels.min() < 0 or labels.max() >= self.classes:
                 raise UsageError(f"labels from 0 to {self.classes - 1}, not {labels}")
-            one_hot = numpy.eye(self.classes, dtype=numpy.float32)[labels]
-            latents = numpy.concatenate([latents, one_hot], axis=1)
+            latents = with_labels(latents, labels, self.classes)
         with no_grad():
             return numpy.concatenate([
                 self.network(Tensor(to_device(latents[start : start + 500]))).numpy()

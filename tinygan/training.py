@@ -276,8 +276,7 @@ class Run:
 
     def _pictures(self, latents: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
         if self.classes:
-            one_hot = numpy.eye(self.classes, dtype=numpy.float32)[labels]
-            latents = numpy.concatenate([latents, one_hot], axis=1)
+            latents = checkpoints.with_labels(latents, labels, self.classes)
         with no_grad():
             return self.sample(Tensor(backend.to_device(latents))).numpy()
 
