@@ -9,6 +9,7 @@ import argparse
 
 import numpy
 from dcgan import make_discriminator, make_generator
+from mnist_gan import R1_EVERY
 
 from tinygan import Tensor, datasets, losses, no_grad, plots, training
 from tinygan.backend import generator, random_normal, to_device
@@ -16,6 +17,7 @@ from tinygan.functions import concatenate, sigmoid
 from tinygan.layers import Module, RandomTranslation
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
+BETAS = (0.0, 0.9)  # of Adam, as in dcgan.py
 CLASSES = 10
 ONE_HOT = numpy.eye(CLASSES, dtype=numpy.float32)  # row k is the label k: 1 at place k, else 0
 
@@ -28,11 +30,9 @@ class Discriminator(Module):
     Miyato and Koyama 2018 (eq. 3); the paper of 2014 has the label among the inputs.
     """
 
-    def __init__(self, channels: int, width: int, dropout: float, reach: int):
+    def __init__(self, channels: int, width: int, reach: int):
         self.translation = RandomTranslation(reach)
-        self.answers = make_discriminator(
-            28, channels, width, dropout, self.translation, outputs=CLASSES
-        )
+        self.answers = make_discriminator(28, channels, width, self.translation, outputs=CLASSES)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         return (self.answers(images) * labels).sum(axis=1, keepdims=True)
@@ -40,15 +40,15 @@ class Discriminator(Module):
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/cgan", steps=6_000, batch_size=32, latent=16, lr=2e-3
+        __doc__, out="runs/cgan", steps=6_000, batch_size=32, latent=16, lr=4e-3
     )
     add, whole = parser.add_argument, training.positive(int)
-    add("--d-lr", type=training.positive(float), default=1e-3, metavar="LR",
+    add("--d-lr", type=training.positive(float), default=2e-3, metavar="LR",
         help="learning rate of D, half of that of G: D would win otherwise")
     add("--width", type=whole, default=32, metavar="N",
         help="channels after D's first convolution; the others follow")
-    add("--dropout", type=training.from_zero(1), default=0.3, metavar="RATE",
-        help="share of D's activations that are dropped")
+    add("--r1", type=training.from_zero(), default=1.0, metavar="GAMMA",
+        help="weight of the penalty on D's gradient at real images; 0 is without")
     add("--translate", type=training.from_zero(100, int), default=1, metavar="N",
         help="for 60 %% of the run D sees images moved by up to so many pixels")
     add("--digit", type=int, choices=range(CLASSES), metavar="K",
@@ -80,9 +80,10 @@ def main() -> None:
     if (height, width) != (28, 28):
         raise training.UsageError(f"images of {height} x {width} pixels: this demo needs 28 x 28")
     G = make_generator(settings.latent + CLASSES, 28, channels, settings.width)
-    D = Discriminator(channels, settings.width, settings.dropout, settings.translate)
+    D = Discriminator(channels, settings.width, settings.translate)
     game = losses.NonSaturating()
-    adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
+    adam_g = Adam(G.parameters(), settings.lr, betas=BETAS)
+    adam_d = Adam(D.parameters(), settings.d_lr, betas=BETAS)
     average = ExponentialMovingAverage(G, decay=0.999)
     run = training.Run(
         settings, len(data.images), game, sample=average.average, classes=CLASSES,
@@ -97,7 +98,11 @@ def main() -> None:
         latents = Tensor(random_normal(settings.batch_size, settings.latent))
         return G(concatenate([latents, labels], axis=1)), labels
 
-    for _ in run:
+    def r1_penalty(real: Tensor, labels: Tensor) -> Tensor:
+        """On D's gradient by the images; their labels stay what they are."""
+        return losses.r1_penalty(lambda images: D(images, labels), real)
+
+    for step in run:
         adam_g.lr = settings.lr * run.share_left
         adam_d.lr = settings.d_lr * run.share_left
         if run.share_left <= 0.4:
@@ -108,11 +113,13 @@ def main() -> None:
         images, labels = next(real_batches)
         with no_grad():
             fake, ordered = order()
-        real_logits = D(Tensor(images), Tensor(one_hot[labels]))
-        fake_logits = D(fake, ordered)
-        d_loss = game.discriminator(real_logits, fake_logits)
+        real, asked = Tensor(images), Tensor(one_hot[labels])
+        real_logits, fake_logits = D(real, asked), D(fake, ordered)
+        d_loss = objective = game.discriminator(real_logits, fake_logits)
+        if settings.r1 and step % R1_EVERY == 0:
+            objective = d_loss + (settings.r1 * R1_EVERY) * r1_penalty(real, asked)
         adam_d.zero_grad()
-        d_loss.backward()
+        objective.backward()
         adam_d.step()
 
         # (2) Update G: minimise -log D(G(z | y) | y).

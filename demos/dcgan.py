@@ -2,12 +2,17 @@
 
 Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional
 Generative Adversarial Networks", 2016. The paper's guidelines (section 3) are named where
-they are applied. Not the paper's: a part of z becomes one of ten codes, so that G need not fill
-the gaps between the digits (--codes 0 for without), D sees images moved a little (--translate 0)
-and through Dropout (--dropout 0), and the pictures are those of a moving average of G.
+they are applied. Not the paper's: D has a penalty on its gradient in place of BatchNorm and sees
+images moved a little, a part of z becomes one of ten codes, so that G need not fill the gaps
+between the digits, and the pictures are those of a moving average of G. The paper's settings are
+  --batchnorm --r1 0 --lr 2e-4 --d-lr 2e-4 --beta1 0.5 --beta2 0.999
+  --batch-size 128 --codes 0 --latent 100 --translate 0
 """
 
 import argparse
+import math
+
+from mnist_gan import R1_EVERY
 
 from tinygan import Tensor, datasets, losses, no_grad, training
 from tinygan.backend import random_normal
@@ -18,7 +23,6 @@ from tinygan.layers import (
     Conv2d,
     ConvTranspose2d,
     Dense,
-    Dropout,
     Flatten,
     LeakyReLU,
     Module,
@@ -57,41 +61,52 @@ def make_generator(
 
 
 def make_discriminator(
-    size: int, channels: int, width: int, dropout: float, translation: Module | None = None,
+    size: int, channels: int, width: int, translation: Module, batchnorm: bool = False,
     outputs: int = 1,
 ) -> Sequential:
     """Images (N, size, size, channels) to logits (N, outputs).
 
-    Strided convolutions in place of pooling; BatchNorm everywhere but at the input; LeakyReLU
-    0.2; no hidden dense layer. The last convolution lets D's features see whole strokes. The
-    shift makes an empty background 0, as the padding is: else every image has a frame.
+    Strided convolutions in place of pooling; LeakyReLU 0.2; no hidden dense layer; BatchNorm, if
+    asked for, everywhere but at the input. Without it the weights start larger (He et al. 2015).
+    The last convolution lets D's features see whole strokes. The shift makes an empty background
+    0, as the padding is: else every image has a frame.
     """
+    def convolution(inputs: int, outputs: int, kernel: int, norm: bool) -> list[Module]:
+        scale = 0.02 if batchnorm else math.sqrt(2 / (kernel * kernel * inputs))
+        layer = Conv2d(
+            inputs, outputs, kernel=kernel, stride=2, padding=1, bias=not norm, scale=scale
+        )
+        return [layer, *([BatchNorm(outputs)] if norm else []), LeakyReLU(0.2)]
+
     eighth = (size // 4 + 1) // 2
     return Sequential(
-        Shift(1.0), translation or RandomTranslation(0),
-        Conv2d(channels, width, kernel=4, stride=2, padding=1), LeakyReLU(0.2), Dropout(dropout),
-        Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, bias=False),
-        BatchNorm(2 * width), LeakyReLU(0.2),
-        Conv2d(2 * width, 4 * width, kernel=3, stride=2, padding=1, bias=False),
-        BatchNorm(4 * width), LeakyReLU(0.2), Dropout(dropout),
-        Flatten(), Dense(eighth * eighth * 4 * width, outputs, scale=0.02),
+        Shift(1.0), translation,
+        *convolution(channels, width, 4, norm=False),
+        *convolution(width, 2 * width, 4, norm=batchnorm),
+        *convolution(2 * width, 4 * width, 3, norm=batchnorm),
+        Flatten(), Dense(eighth * eighth * 4 * width, outputs),
     )
 
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/dcgan", steps=8_000, batch_size=32, latent=26, lr=2e-3
+        __doc__, out="runs/dcgan", steps=8_000, batch_size=32, latent=26, lr=4e-3
     )
-    parser.add_argument("--d-lr", type=training.positive(float), default=7e-4, metavar="LR",
-                        help="learning rate of D, a third of that of G: D would win otherwise")
+    parser.add_argument("--d-lr", type=training.positive(float), default=2e-3, metavar="LR",
+                        help="learning rate of D, half of that of G: D would win otherwise")
+    parser.add_argument("--beta1", type=training.from_zero(1), default=0.0, metavar="RATE",
+                        help="share of the past in Adam's mean of the gradients")
+    parser.add_argument("--beta2", type=training.from_zero(1), default=0.9, metavar="RATE",
+                        help="share of the past in Adam's mean of their squares")
+    parser.add_argument("--r1", type=training.from_zero(), default=1.0, metavar="GAMMA",
+                        help="weight of the penalty on D's gradient at real images; 0 is without")
+    parser.add_argument("--batchnorm", action="store_true", help="BatchNorm in D as well as in G")
     parser.add_argument("--codes", type=training.from_zero(1000, int), default=10, metavar="N",
                         help="so many numbers of z become one code: the largest 1, the others 0")
     parser.add_argument("--translate", type=training.from_zero(100, int), default=1, metavar="N",
                         help="for 60 %% of the run D sees images moved by up to so many pixels")
     parser.add_argument("--width", type=training.positive(int), default=32, metavar="N",
                         help="channels after D's first convolution; the others follow")
-    parser.add_argument("--dropout", type=training.from_zero(1), default=0.3, metavar="RATE",
-                        help="share of D's activations that are dropped")
     parser.add_argument("--size", type=training.positive(int), default=28, metavar="PIXELS",
                         help="side of the images of --data folder:PATH, a multiple of 4")
     parser.add_argument("--channels", type=int, choices=(1, 3), default=1,
@@ -110,9 +125,11 @@ def main() -> None:
         raise training.UsageError(f"--size {size} is not a multiple of 4: use {size // 4 * 4 + 4}")
     G = make_generator(settings.latent, size, channels, settings.width, settings.codes)
     translation = RandomTranslation(settings.translate)
-    D = make_discriminator(size, channels, settings.width, settings.dropout, translation)
+    D = make_discriminator(size, channels, settings.width, translation, settings.batchnorm)
     game = losses.NonSaturating()
-    adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
+    betas = (settings.beta1, settings.beta2)
+    adam_g = Adam(G.parameters(), settings.lr, betas=betas)
+    adam_d = Adam(D.parameters(), settings.d_lr, betas=betas)
     average = ExponentialMovingAverage(G, decay=0.999)
     run = training.Run(
         settings, len(data.images), game, sample=average.average,
@@ -123,7 +140,7 @@ def main() -> None:
     def noise() -> Tensor:
         return Tensor(random_normal(settings.batch_size, settings.latent))
 
-    for _ in run:
+    for step in run:
         adam_g.lr = settings.lr * run.share_left
         adam_d.lr = settings.d_lr * run.share_left
         if run.share_left <= 0.4:
@@ -135,9 +152,11 @@ def main() -> None:
         with no_grad():
             fake = G(noise())
         real_logits, fake_logits = D(real), D(fake)
-        d_loss = game.discriminator(real_logits, fake_logits)
+        d_loss = objective = game.discriminator(real_logits, fake_logits)
+        if settings.r1 and step % R1_EVERY == 0:
+            objective = d_loss + (settings.r1 * R1_EVERY) * losses.r1_penalty(D, real)
         adam_d.zero_grad()
-        d_loss.backward()
+        objective.backward()
         adam_d.step()
 
         # (2) Update G: minimise -log D(G(z)).

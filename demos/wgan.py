@@ -15,22 +15,12 @@ The settings of the paper of the gradient penalty, with its 100 latents, are
 """
 
 import argparse
-import math
 
-from dcgan import make_generator
+from dcgan import make_discriminator, make_generator
 
 from tinygan import Tensor, datasets, losses, no_grad, training
 from tinygan.backend import random_normal
-from tinygan.layers import (
-    Conv2d,
-    Dense,
-    Flatten,
-    LeakyReLU,
-    Module,
-    RandomTranslation,
-    Sequential,
-    Shift,
-)
+from tinygan.layers import RandomTranslation
 from tinygan.optimizers import Adam, ExponentialMovingAverage, RMSProp
 
 LAMBDA = 10.0  # Gulrajani et al. 2017, algorithm 1
@@ -39,26 +29,6 @@ DEFAULTS = {  # learning rates of G and of the critic, and its updates in a step
     "gradient": {"lr": 4e-3, "d_lr": 2e-3, "d_steps": 1},
     "clip": {"lr": 5e-5, "d_lr": 5e-5, "d_steps": 5},
 }
-
-
-def make_critic(channels: int, width: int, translation: Module) -> Sequential:
-    """Images (N, 28, 28, channels) to numbers (N, 1).
-
-    No BatchNorm: the penalty is on the slope at each image by itself, and an answer that
-    depends on the whole batch has none. The weights start larger instead (He et al. 2015).
-    """
-    def scale(kernel: int, inputs: int) -> float:
-        return math.sqrt(2 / (kernel * kernel * inputs))
-
-    return Sequential(
-        Shift(1.0), translation,
-        Conv2d(channels, width, kernel=4, stride=2, padding=1, scale=scale(4, channels)),
-        LeakyReLU(0.2),
-        Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, scale=scale(4, width)),
-        LeakyReLU(0.2),
-        Conv2d(2 * width, 4 * width, kernel=3, stride=2, padding=1, scale=scale(3, 2 * width)),
-        LeakyReLU(0.2), Flatten(), Dense(4 * 4 * 4 * width, 1),
-    )
 
 
 def options() -> argparse.Namespace:
@@ -95,7 +65,9 @@ def main() -> None:
     gradient = settings.penalty == "gradient"
     G = make_generator(settings.latent, 28, channels, settings.width, settings.codes)
     translation = RandomTranslation(settings.translate)
-    critic = make_critic(channels, settings.width, translation)
+    # No BatchNorm: the penalty is on the slope at each image by itself, and an answer that
+    # depends on the whole batch has none.
+    critic = make_discriminator(28, channels, settings.width, translation)
     game = losses.Wasserstein()
     if gradient:
         optimizer_g = Adam(G.parameters(), settings.lr, betas=(0.0, 0.9))

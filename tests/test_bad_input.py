@@ -95,7 +95,7 @@ WRONG = {
     "--lr": RATE, "--d-lr": RATE, "--unrolled-lr": RATE,
     "--seed": ["-1", "1.5", "x", "", "1000000000"],
     "--r1": ["-1", "nan", "inf", "x"],
-    "--dropout": ["-0.1", "1", "nan", "half"],
+    "--beta1": ["-0.1", "1", "nan", "half"], "--beta2": ["-0.1", "1", "nan", "half"],
     "--channels": ["0", "2", "RGB"],
     "--pack": ["0", "5", "x"],
     "--unrolled": ["-1", "21", "x"],

@@ -215,10 +215,10 @@ def test_every_optimizer_is_compared():
 
 # ---------------------------------------------------------------- whole runs
 
-# Copies to the device in a step: a batch and its labels, two draws of noise; in each pass of D the
-# masks of Dropout, in two layers, and how far images are moved; the penalty's random shares. D
-# has three passes, WGAN's critic a fourth for the penalty; cGAN's G takes labels beside noise.
-COPIES = {"mnist_gan": 4, "dcgan": 4 + 9, "ring": 4, "wgan": 4 + 4 + 1, "cgan": 6 + 9}
+# Copies to the device in a step: a batch and its labels, two draws of noise; in each pass of D how
+# far images are moved, and there are four with the penalty's; WGAN's penalty has random shares;
+# cGAN's G takes labels beside noise.
+COPIES = {"mnist_gan": 4, "dcgan": 4 + 4, "ring": 4, "wgan": 4 + 4 + 1, "cgan": 6 + 4}
 
 
 def test_every_demo_with_a_device_is_here():
@@ -267,7 +267,7 @@ class Counted(Exception):
 
 @pytest.mark.parametrize("name", COPIES)
 def test_a_step_of_a_demo_waits_for_nothing(name, tmp_path, monkeypatch, cuda_on_cpu):
-    """Steps 2 to 5: the penalty of mnist_gan.py is among them."""
+    """Steps 2 to 5: each demo's penalty is among them."""
 
     def steps(run):
         run.step = 1

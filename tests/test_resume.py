@@ -15,9 +15,9 @@ from tinygan import checkpoints, training
 
 DEMOS = Path(__file__).parent.parent / "demos"
 STEPS = 24
-# A thin DCGAN has all there is to lose: running means, dropout's random numbers, averages.
+# A thin DCGAN has all there is to lose: running means, random translations, averages.
 TINY = ["--steps", str(STEPS), "--batch-size", "4", "--width", "2", "--latent", "2", "--codes", "0",
-        "--device", tinygan.device()]
+        "--batchnorm", "--device", tinygan.device()]
 
 
 def start(folder):

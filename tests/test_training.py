@@ -17,6 +17,7 @@ import tinygan
 from tinygan import Tensor, checkpoints, grad, losses, no_grad, training
 from tinygan.backend import random_normal
 from tinygan.gradcheck import check_gradients
+from tinygan.layers import RandomTranslation
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 DEMOS = Path(__file__).parent.parent / "demos"
@@ -251,7 +252,9 @@ def test_three_hundred_steps_of_dcgan_hold_no_more_than_ten(monkeypatch):
     monkeypatch.syspath_prepend(DEMOS)
     import dcgan
 
-    G, D = dcgan.make_generator(4, 8, 1, 2), dcgan.make_discriminator(8, 1, 2, 0.3)
+    G, D = dcgan.make_generator(4, 8, 1, 2), dcgan.make_discriminator(
+        8, 1, 2, RandomTranslation(1), batchnorm=True
+    )
     adam_g, adam_d = Adam(G.parameters(), 1e-3), Adam(D.parameters(), 1e-3)
     average, game = ExponentialMovingAverage(G), losses.NonSaturating()
     real = Tensor(random_normal(4, 8, 8, 1))

@@ -45,7 +45,7 @@ def test_clipping_holds_every_weight_of_the_critic_and_none_of_g(finished):
 
 
 def test_the_critic_judges_each_image_by_itself(wgan):
-    critic = wgan.make_critic(channels=1, width=4, translation=RandomTranslation(0))
+    critic = wgan.make_discriminator(28, channels=1, width=4, translation=RandomTranslation(0))
     assert not any(isinstance(layer, BatchNorm) for layer in critic.layers)
     images = numpy.random.default_rng(0).standard_normal((3, 28, 28, 1), dtype="float32")
     together = critic(Tensor(images)).numpy()
