@@ -2,8 +2,8 @@
 
 In the view red are generated points, blue real ones; the colour beneath them is what D answers
 there, and the arrows show where the gradient of its loss pushes G's points. The data are eight
-Gaussians on a ring, 25 on a grid, or a spiral. G learns ten times as fast as D, as in the code of
-Metz et al. 2017, outruns it, and finds a few modes only: mode collapse. Remedies, also together:
+Gaussians on a ring, 25 on a grid, or a spiral. G learns forty times as fast as D, outruns it, and
+finds a few modes only, or runs from one to the next: mode collapse. Remedies, also together:
 
 --pack 2      D sees points in pairs and so notices when they are all alike.
               Lin et al. 2018, "PacGAN".
@@ -98,7 +98,7 @@ def landscape(
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/ring", steps=2500, images=False, batch_size=128, latent=2, lr=2e-3
+        __doc__, out="runs/ring", steps=10_000, images=False, batch_size=128, latent=2, lr=2e-3
     )
     add = parser.add_argument
     add("--data", default="ring", choices=datasets.PLANE, help="where the real points lie")
@@ -110,7 +110,7 @@ def options() -> argparse.Namespace:
         help="steps of D that G looks ahead")
     add("--unrolled-lr", type=training.positive(float), default=0.02, metavar="LR",
         help="rate of these steps, which are plain gradient descent")
-    add("--d-lr", type=training.positive(float), default=2e-4, metavar="LR",
+    add("--d-lr", type=training.positive(float), default=5e-5, metavar="LR",
         help="learning rate of D; that of G is --lr. Both fall to 0 over the run")
     add("--width", type=training.positive(int), default=128, metavar="N",
         help="units in each of the two hidden layers of G and of D")

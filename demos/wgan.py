@@ -11,7 +11,8 @@ Two ways to keep the critic 1-Lipschitz, up to a factor:
   --penalty gradient  Gulrajani et al., "Improved Training of Wasserstein GANs", 2017
   --penalty clip      Arjovsky, Chintala and Bottou, "Wasserstein GAN", 2017, with its settings
 The settings of the paper of the gradient penalty, with its 100 latents, are
-  --lr 1e-4 --d-lr 1e-4 --d-steps 5 --penalty-every 1 --codes 0 --latent 100 --translate 0
+  --lr 1e-4 --d-lr 1e-4 --d-steps 5 --penalty-weight 10 --penalty-every 1
+  --codes 0 --latent 100 --translate 0
 """
 
 import argparse
@@ -23,7 +24,6 @@ from tinygan.backend import random_normal
 from tinygan.layers import RandomTranslation
 from tinygan.optimizers import Adam, ExponentialMovingAverage, RMSProp
 
-LAMBDA = 10.0  # Gulrajani et al. 2017, algorithm 1
 CLIP = 0.01  # Arjovsky et al. 2017, algorithm 1
 DEFAULTS = {  # learning rates of G and of the critic, and its updates in a step
     "gradient": {"lr": 4e-3, "d_lr": 2e-3, "d_steps": 1},
@@ -41,6 +41,8 @@ def options() -> argparse.Namespace:
         help="learning rate of the critic; default: 2e-3 (--lr: 4e-3), with clip 5e-5 for both")
     add("--d-steps", type=whole, metavar="K",
         help="updates of the critic in a step (n_critic); default: 1, with clip 5")
+    add("--penalty-weight", type=training.positive(float), default=1.0, metavar="LAMBDA",
+        help="weight of the gradient penalty; the paper's is 10, which is slower here")
     add("--penalty-every", type=whole, default=4, metavar="K",
         help="steps from one gradient penalty, with so many times its weight, to the next")
     add("--codes", type=training.from_zero(1000, int), default=10, metavar="N",
@@ -62,7 +64,7 @@ def main() -> None:
     _, height, width, channels = data.images.shape
     if (height, width) != (28, 28):
         raise training.UsageError(f"images of {height} x {width} pixels: this demo needs 28 x 28")
-    gradient = settings.penalty == "gradient"
+    gradient, weight = settings.penalty == "gradient", settings.penalty_weight
     G = make_generator(settings.latent, 28, channels, settings.width, settings.codes)
     translation = RandomTranslation(settings.translate)
     # No BatchNorm: the penalty is on the slope at each image by itself, and an answer that
@@ -104,7 +106,7 @@ def main() -> None:
             objective = c_loss
             if gradient and step % settings.penalty_every == 0:
                 penalty = losses.gradient_penalty(critic, real, fake)
-                objective = c_loss + LAMBDA * settings.penalty_every * penalty
+                objective = c_loss + weight * settings.penalty_every * penalty
             optimizer_c.zero_grad()
             objective.backward()
             optimizer_c.step()

@@ -109,7 +109,7 @@ WRONG = {
     "--codes": ["-1", "1.5", "many", "1000"],
     "--translate": ["-1", "1.5", "far", "100"],
     "--penalty": ["magic", ""],
-    "--penalty-every": COUNT,
+    "--penalty-every": COUNT, "--penalty-weight": RATE,
 }
 FLAGS = ["yes", "", "0"]  # as in --resume=yes
 COMMANDS = [*DEMOS, "sample"]

@@ -85,7 +85,16 @@ def test_the_settings_of_a_penalty_are_those_of_its_paper_unless_others_are_give
     demo("wgan.py", *SHORT, "--steps", 1, "--penalty", "clip", "--out", tmp_path / "clip")
     chosen = checkpoints.read(tmp_path / "clip").options
     assert (chosen["lr"], chosen["d_lr"], chosen["d_steps"]) == (5e-5, 5e-5, 5)
-    assert (wgan.CLIP, wgan.LAMBDA) == (0.01, 10)
+    assert wgan.CLIP == 0.01
     demo("wgan.py", *SHORT, "--steps", 1, "--lr", 1e-4, "--d-steps", 3, "--out", tmp_path / "own")
     chosen = checkpoints.read(tmp_path / "own").options
     assert (chosen["lr"], chosen["d_steps"], chosen["penalty"]) == (1e-4, 3, "gradient")
+
+
+def test_the_penalty_s_weight_and_its_pause_matter(tmp_path):
+    options = {"plain": [], "weight": ["--penalty-weight", 10], "pause": ["--penalty-every", 1]}
+    losses = set()
+    for name, words in options.items():
+        demo("wgan.py", *SHORT, "--steps", 6, *words, "--out", tmp_path / name)
+        losses.add((tmp_path / name / "log.csv").read_text())
+    assert len(losses) == 3

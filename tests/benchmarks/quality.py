@@ -45,8 +45,8 @@ PLANE = [  # options of demos/ring.py; below each remedy's the same without it
     "--data ring",
     "--data ring --unrolled 5 --lr 1e-3 --d-lr 1e-3 --steps 800",
     "--data ring --lr 1e-3 --d-lr 1e-3 --steps 800",
-    "--data grid --pack 3 --bend --lr 4e-3 --d-lr 2e-3 --steps 5000",
-    "--data grid --lr 4e-3 --d-lr 2e-3 --steps 5000",
+    "--data grid --pack 3 --bend --lr 4e-3 --d-lr 2e-3 --steps 20000",
+    "--data grid --bend --lr 4e-3 --d-lr 2e-3 --steps 20000",
 ]
 
 
