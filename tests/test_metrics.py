@@ -1,23 +1,17 @@
 """Each figure against a case whose answer is known."""
 
 import math
-import subprocess
-import sys
 
 import numpy
 import pytest
 
 import tinygan
-from tinygan import Tensor, check_gradients, datasets, metrics
-from tinygan.datasets import Dataset
+from tinygan import datasets, metrics
+from tinygan.classifier import as_images, shipped_classifier, train_classifier
 from tinygan.metrics import (
-    DigitClassifier,
     Estimate,
-    accuracy,
     accuracy_score,
-    as_images,
     count_modes,
-    cross_entropy,
     frechet_distance,
     gaussian_fit,
     k_means,
@@ -25,8 +19,6 @@ from tinygan.metrics import (
     measure,
     parzen_log_likelihood,
     precision_and_recall,
-    shipped_classifier,
-    train_classifier,
 )
 
 
@@ -68,63 +60,6 @@ def test_samples_of_the_mixture_itself_capture_all_modes():
 
 def test_samples_far_from_all_modes_capture_none():
     assert count_modes(numpy.full((5, 2), 100.0), CENTERS, deviation=1.0) == (0, 0.0)
-
-
-# ---------------------------------------------------------------- the classifier
-
-
-def test_cross_entropy_is_minus_the_log_of_the_probability_of_the_label():
-    logits = Tensor(numpy.log([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
-    loss = cross_entropy(logits, Tensor([1, 2])).item()
-    assert loss == pytest.approx(-(math.log(0.25) + math.log(0.8)) / 2)
-    check_gradients(lambda x: cross_entropy(x, Tensor([1, 0, 2, 2])), normal(4, 3))
-
-
-def test_the_shipped_classifier_reads_98_of_100_held_out_digits():
-    assert accuracy(shipped_classifier(), datasets.mnist("held-out")) >= 0.98
-    assert metrics.WEIGHTS.stat().st_size < 1_000_000
-
-
-def test_what_the_classifier_sees_does_not_depend_on_the_images_beside():
-    images = held_out()[: metrics.BLOCK + 3]
-    classifier = shipped_classifier()
-    all_features, all_digits = classifier.see(images)
-    features, digits = classifier.see(images[-5:])
-    assert all_features.shape == (len(images), 84) and all_features.dtype == numpy.float64
-    numpy.testing.assert_allclose(all_features[-5:], features, atol=1e-4)
-    numpy.testing.assert_array_equal(all_digits[-5:], digits)
-
-
-def test_a_classifier_learns_and_the_same_seed_gives_the_same_weights():
-    few = Dataset(*(array[:320] for array in datasets.mnist()))
-    classifier = train_classifier(few, seed=3, epochs=6)
-    assert accuracy(classifier, few) > 0.6  # of ten digits
-    again = train_classifier(few, seed=3, epochs=6).state()
-    for name, array in classifier.state().items():
-        assert array.dtype == numpy.float32
-        numpy.testing.assert_array_equal(array, again[name])
-
-
-def command(*options):
-    words = [sys.executable, "-m", "tinygan.metrics", *map(str, options)]
-    return subprocess.run(words, capture_output=True, text=True)
-
-
-def test_the_command_says_what_it_does_and_what_is_wrong():
-    done = command("--help")
-    assert done.returncode == 0 and "--seed" in done.stdout and not done.stderr
-    done = command("--seed", -1)
-    assert done.returncode == 2 and "-1" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_command_trains_the_shipped_classifier_again(tmp_path):
-    done = command("--out", tmp_path / "weights")
-    assert done.returncode == 0 and "%" in done.stdout
-    classifier = DigitClassifier()
-    with numpy.load(tmp_path / "weights", allow_pickle=False) as file:
-        classifier.load_state(dict(file))
-    assert accuracy(classifier.eval(), datasets.mnist("held-out")) >= 0.98
 
 
 # ---------------------------------------------------------------- Frechet distance

@@ -13,8 +13,8 @@ import tinygan
 # A file imports only from the files before it.
 ORDER = [
     "files", "backend", "watch", "tensor", "functions", "convolution", "hints", "gradcheck",
-    "layers", "losses", "optimizers", "datasets", "metrics", "plots", "checkpoints", "training",
-    "sample", "evaluate",
+    "layers", "losses", "optimizers", "datasets", "classifier", "metrics", "plots", "checkpoints",
+    "training", "sample", "evaluate",
 ]
 LIBRARY = {path.stem: path for path in Path(tinygan.__file__).parent.glob("*.py")}
 ROOT = Path(__file__).parents[1]

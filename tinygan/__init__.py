@@ -3,6 +3,7 @@
 from . import (
     backend,
     checkpoints,
+    classifier,
     convolution,
     datasets,
     files,
@@ -19,7 +20,7 @@ from .gradcheck import GradientMismatch, check_gradients
 from .tensor import Tensor, grad, no_grad
 
 __all__ = [
-    "GradientMismatch", "Tensor", "backend", "check_gradients", "checkpoints", "convolution",
-    "datasets", "device", "files", "functions", "grad", "layers", "losses", "metrics", "no_grad",
-    "optimizers", "plots", "seed", "training", "use_device",
+    "GradientMismatch", "Tensor", "backend", "check_gradients", "checkpoints", "classifier",
+    "convolution", "datasets", "device", "files", "functions", "grad", "layers", "losses",
+    "metrics", "no_grad", "optimizers", "plots", "seed", "training", "use_device",
 ]

@@ -11,6 +11,7 @@ import numpy
 
 from . import backend, datasets, metrics, training
 from .checkpoints import Generator
+from .classifier import as_images
 from .files import UsageError, replacing
 
 HELD_OUT, GAUSSIAN = "held-out real digits", "Gaussian fit of the pixels"
@@ -83,8 +84,8 @@ def subjects(
 ) -> Iterator[tuple[str, numpy.ndarray, numpy.ndarray | None]]:
     """Name, images and labels of all that is measured: the two floors, then the generators."""
     held_out = datasets.mnist("held-out")
-    yield HELD_OUT, metrics.as_images(held_out), held_out.labels
-    yield GAUSSIAN, metrics.gaussian_fit(metrics.as_images(datasets.mnist()), count, seed), None
+    yield HELD_OUT, as_images(held_out), held_out.labels
+    yield GAUSSIAN, metrics.gaussian_fit(as_images(datasets.mnist()), count, seed), None
     for name, generator in generators.items():
         labels = numpy.arange(count) % generator.classes if generator.classes else None
         yield name, generator.samples(count, seed, labels), labels
@@ -143,7 +144,7 @@ def main() -> None:
     for path in settings.checkpoints:
         generator = load_digit_generator(path)
         generators[f"{path}, step {generator.step}"] = generator
-    held_out = points(metrics.as_images(datasets.mnist("held-out")))
+    held_out = points(as_images(datasets.mnist("held-out")))
 
     def parzen(samples: numpy.ndarray) -> dict[str, float]:
         return metrics.parzen_log_likelihood(samples, held_out[:500], held_out[500:])._asdict()
@@ -161,7 +162,7 @@ def main() -> None:
         if settings.parzen and name != HELD_OUT:
             windows[name] = parzen(points(images))
     if settings.parzen:
-        real = points(metrics.as_images(datasets.mnist()))
+        real = points(as_images(datasets.mnist()))
         windows[f"{len(real):,} real training digits"] = parzen(real)
         windows[f"{CENTERS:,} means of clusters of them"] = parzen(metrics.k_means(real, CENTERS))
     if settings.json:

@@ -1,0 +1,142 @@
+"""A small classifier of digits, whose features metrics.py measures samples in.
+
+It is also the plainest network of this library: layers, a loss and a loop, with no adversary.
+To train it again, in a minute:  python -m tinygan.classifier
+"""
+
+import argparse
+import functools
+import math
+import sys
+import warnings
+from pathlib import Path
+
+import numpy
+
+from . import backend, datasets
+from .backend import to_device, xp
+from .datasets import Dataset
+from .files import UsageError, replacing
+from .functions import log_softmax
+from .layers import Conv2d, Dense, Flatten, LeakyReLU, Module, Sequential
+from .optimizers import Adam
+from .tensor import Tensor, no_grad
+
+WEIGHTS = Path(__file__).parent / "data" / "digit_classifier.npz"
+BLOCK = 500  # images that it sees at a time
+
+
+class DigitClassifier(Module):
+    """Images (N, 28, 28, 1) to the logits of ten digits (N, 10); a LeNet (LeCun et al. 1998).
+
+    Strides in place of its subsampling, LeakyReLU in place of tanh: no feature is ever dead.
+    """
+
+    def __init__(self):
+        self.body = Sequential(
+            Conv2d(1, 16, kernel=5, stride=2, padding=2, scale=math.sqrt(2 / 25)), LeakyReLU(),
+            Conv2d(16, 32, kernel=5, stride=2, padding=2, scale=math.sqrt(2 / 400)), LeakyReLU(),
+            Flatten(), Dense(7 * 7 * 32, 84), LeakyReLU(),
+        )
+        self.head = Dense(84, 10)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last hidden layer: (N, 28, 28, 1) -> (N, 84)."""
+        return self.body(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+    def see(self, images: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Features, float64 (N, 84), and digits, int64 (N,), of images in main memory."""
+        features, logits = [], []
+        with no_grad():
+            for start in range(0, len(images), BLOCK):
+                seen = self.features(Tensor(to_device(images[start : start + BLOCK])))
+                features.append(seen.numpy())
+                logits.append(self.head(seen).numpy())
+        digits = numpy.concatenate(logits).argmax(axis=1)
+        return numpy.concatenate(features).astype(numpy.float64), digits
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-mean ln softmax(logits)[n, labels[n]]: (N, M), integers (N,) -> ().
+
+    ln M for a network that knows nothing, 0 for one that is right and sure of it.
+    """
+    return -log_softmax(logits)[xp.arange(len(labels)), labels].mean()
+
+
+def train_classifier(data: Dataset, seed: int = 0, epochs: int = 15) -> DigitClassifier:
+    """A DigitClassifier that learned from digits (N, 28, 28, 1) and their labels.
+
+    Adam with a rate that falls to 0; each batch is moved by up to two pixels each way.
+    The library's random generator is started at the seed.
+    """
+    from tqdm import tqdm
+
+    backend.seed(seed)
+    classifier, size = DigitClassifier(), min(64, len(data.images))
+    adam = Adam(classifier.parameters(), 4e-3, betas=(0.9, 0.999))
+    steps = epochs * (len(data.images) // size)
+    batches = datasets.batches(data, size, seed)
+    for step in tqdm(range(steps), desc="classifier", leave=False, disable=None):
+        images, labels = next(batches)
+        shift = tuple(backend.generator.integers(-2, 3, size=2).tolist())
+        adam.lr = 4e-3 * (1 - step / steps)
+        logits = classifier(Tensor(xp.roll(images, shift, axis=(1, 2))))
+        loss = cross_entropy(logits, Tensor(labels))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return classifier.eval()
+
+
+def as_images(data: Dataset) -> numpy.ndarray:
+    """Its bytes as float32 in [-1, 1]."""
+    return data.images.astype(numpy.float32) / 127.5 - 1
+
+
+def accuracy(classifier: DigitClassifier, data: Dataset) -> float:
+    """The share of the images whose digit the classifier sees."""
+    return float((classifier.see(as_images(data))[1] == data.labels).mean())
+
+
+@functools.cache
+def shipped_classifier() -> DigitClassifier:
+    """The classifier that ships with the package."""
+    before = backend.generator.bit_generator.state
+    classifier = DigitClassifier()
+    backend.generator.bit_generator.state = before  # to measure must not change a training
+    with numpy.load(WEIGHTS, allow_pickle=False) as file:
+        classifier.load_state(dict(file))
+    return classifier.eval()
+
+
+def main() -> None:
+    """Train the classifier that ships with the package again."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygan.classifier", description=main.__doc__, allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="PATH", help="its weights")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights")
+    options = parser.parse_args()
+    if options.seed < 0:
+        parser.error(f"argument --seed: 0 or above, not {options.seed}")
+    try:
+        classifier = train_classifier(datasets.mnist(), options.seed)
+        with replacing(options.out) as path, open(path, "wb") as file:
+            numpy.savez_compressed(file, **classifier.state())
+    except UsageError as error:
+        parser.error(str(error))
+    right = accuracy(classifier, datasets.mnist("held-out"))
+    print(f"{right:.1%} of the 1,000 held-out digits are read right; weights in {options.out}")
+
+
+# `python -m tinygan.classifier` imports tinygan, and with it this file, before it runs this file
+# as __main__. Python warns of the two copies; the one that was imported does the work.
+warnings.filterwarnings("ignore", message="'tinygan.classifier' found in sys.modules")
+
+if __name__ == "__main__":
+    sys.modules["tinygan.classifier"].main()
