@@ -13,13 +13,13 @@ from mnist_gan import R1_EVERY
 
 from tinygan import Tensor, datasets, losses, no_grad, plots, training
 from tinygan.backend import generator, random_normal, to_device
-from tinygan.functions import concatenate, sigmoid
+from tinygan.checkpoints import with_labels
+from tinygan.functions import sigmoid
 from tinygan.layers import Module, RandomTranslation
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 BETAS = (0.0, 0.9)  # of Adam, as in dcgan.py
 CLASSES = 10
-ONE_HOT = numpy.eye(CLASSES, dtype=numpy.float32)  # row k is the label k: 1 at place k, else 0
 
 
 class Discriminator(Module):
@@ -40,14 +40,14 @@ class Discriminator(Module):
 
 def options() -> argparse.Namespace:
     parser = training.parser(
-        __doc__, out="runs/cgan", steps=6_000, batch_size=32, latent=16, lr=4e-3
+        __doc__, out="runs/cgan", steps=8_000, batch_size=32, latent=16, lr=4e-3
     )
     add, whole = parser.add_argument, training.positive(int)
     add("--d-lr", type=training.positive(float), default=2e-3, metavar="LR",
         help="learning rate of D, half of that of G: D would win otherwise")
     add("--width", type=whole, default=32, metavar="N",
         help="channels after D's first convolution; the others follow")
-    add("--r1", type=training.from_zero(), default=1.0, metavar="GAMMA",
+    add("--r1", type=training.from_zero(), default=0.3, metavar="GAMMA",
         help="weight of the penalty on D's gradient at real images; 0 is without")
     add("--translate", type=training.from_zero(100, int), default=1, metavar="N",
         help="for 60 %% of the run D sees images moved by up to so many pixels")
@@ -90,13 +90,13 @@ def main() -> None:
         parts={"G": G, "D": D, "Adam of G": adam_g, "Adam of D": adam_d, "average of G": average},
     )
     real_batches = datasets.batches(data, settings.batch_size, settings.seed, first=run.step)
-    one_hot = to_device(ONE_HOT)
+    one_hot = to_device(numpy.eye(CLASSES, dtype=numpy.float32))  # row k: 1 at place k, else 0
 
     def order() -> tuple[Tensor, Tensor]:
-        """Random labels, and what G makes of them."""
-        labels = Tensor(to_device(ONE_HOT[generator.integers(CLASSES, size=settings.batch_size)]))
-        latents = Tensor(random_normal(settings.batch_size, settings.latent))
-        return G(concatenate([latents, labels], axis=1)), labels
+        """What G makes of random labels, and the labels."""
+        labels = to_device(generator.integers(CLASSES, size=settings.batch_size))
+        latents = random_normal(settings.batch_size, settings.latent)
+        return G(Tensor(with_labels(latents, labels, CLASSES))), Tensor(one_hot[labels])
 
     def r1_penalty(real: Tensor, labels: Tensor) -> Tensor:
         """On D's gradient by the images; their labels stay what they are."""

@@ -19,7 +19,7 @@ import numpy
 from numpy.lib import format as npy
 
 from . import layers
-from .backend import to_device
+from .backend import to_device, xp
 from .files import UsageError, replacing
 from .layers import Module
 from .tensor import Tensor, no_grad
@@ -197,10 +197,14 @@ def _require_room(description: list[Any], numbers: int) -> None:
         raise ValueError("its layers are larger than its arrays")
 
 
-def with_labels(latents: numpy.ndarray, labels: numpy.ndarray, classes: int) -> numpy.ndarray:
-    """What a G with classes takes: latents (N, Z) beside labels (N,), one-hot: (N, Z + classes)."""
-    one_hot = numpy.eye(classes, dtype=numpy.float32)[labels]
-    return numpy.concatenate([latents, one_hot], axis=1)
+def with_labels(latents: Any, labels: Any, classes: int) -> Any:
+    """What a G with classes takes: latents (N, Z) beside labels (N,), all on the device.
+
+    A label becomes sqrt(classes) at its place and 0 elsewhere: as large as latents on average,
+    it isn't drowned out by them. (N, Z + classes)
+    """
+    one_hot = xp.eye(classes, dtype=latents.dtype)[labels]
+    return xp.concatenate([latents, one_hot * math.sqrt(classes)], axis=1)
 
 
 class Generator:
@@ -238,7 +242,7 @@ class Generator:
                 raise UsageError("this generator knows no labels: it was trained without them")
             if labels.min() < 0 or labels.max() >= self.classes:
                 raise UsageError(f"labels from 0 to {self.classes - 1}, not {labels}")
-            latents = with_labels(latents, labels, self.classes)
+            latents = with_labels(to_device(latents), to_device(labels), self.classes)
         with no_grad():
             return numpy.concatenate([
                 self.network(Tensor(to_device(latents[start : start + 500]))).numpy()

@@ -275,10 +275,11 @@ class Run:
         return {name: f"{value:.3f}" for name, value in row.items() if name != "step"}
 
     def _pictures(self, latents: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
+        latents = backend.to_device(latents)
         if self.classes:
-            latents = checkpoints.with_labels(latents, labels, self.classes)
+            latents = checkpoints.with_labels(latents, backend.to_device(labels), self.classes)
         with no_grad():
-            return self.sample(Tensor(backend.to_device(latents))).numpy()
+            return self.sample(Tensor(latents)).numpy()
 
     def _save_samples(self) -> None:
         numbered = self.out / "samples" / f"{self.step:07}.png"

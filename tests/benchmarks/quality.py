@@ -10,6 +10,7 @@ A run of images that is complete in --out is not made again.
 import argparse
 import contextlib
 import io
+import math
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy
 from tqdm import tqdm
 
-from tinygan import metrics, training
+from tinygan import evaluate, metrics, training
 
 DEMOS = Path(__file__).parents[2] / "demos"
 COUNT = 5000  # samples that are measured
@@ -35,7 +36,7 @@ IMAGES = {  # the commands, at their defaults but for what is said
     "GAN, hinge": "mnist_gan.py --loss hinge",
     "GAN, Wasserstein and R1": "mnist_gan.py --loss wasserstein",
     "DCGAN": "dcgan.py",
-    "WGAN, clipped": "wgan.py --penalty clip --steps 1400",
+    "WGAN, clipped": "wgan.py --penalty clip --lr 1e-3 --d-lr 1e-3 --steps 700",
     "WGAN-GP": "wgan.py",
     "cGAN": "cgan.py",
 }
@@ -66,7 +67,7 @@ def train(command: str, folder: Path) -> None:
 
 
 def images(systems: list[str], seeds: int, jobs: int, out: Path) -> Iterator[str]:
-    """Rows: each system's figures, the mean over the seeds and in brackets the range."""
+    """Rows: the figures of the floors and of each system, over the seeds."""
     runs = {name: [out / name.replace(" ", "_") / str(seed) for seed in range(seeds)]
             for name in systems}
     with ThreadPoolExecutor(jobs) as pool:
@@ -76,26 +77,36 @@ def images(systems: list[str], seeds: int, jobs: int, out: Path) -> Iterator[str
         ]
         for run in tqdm(waiting, unit="run"):
             run.result()
-    yield "| system | Frechet | kernel | precision | recall | as asked | score | time |"
+    found: dict[str, list[list[float]]] = {}
+    for seed in range(seeds):
+        generators = {name: training.load_generator(runs[name][seed]) for name in systems}
+        for name, samples, labels in evaluate.subjects(generators, COUNT, seed):
+            quality = metrics.measure(samples, labels)
+            asked, score, minutes = quality.conditional_accuracy, math.nan, math.nan
+            if name == evaluate.HELD_OUT:
+                score = asked  # read by what learned from real digits
+            elif labels is not None:
+                score = metrics.accuracy_score(samples, labels, seed)
+            if name in runs:
+                minutes = float((runs[name][seed] / "seconds").read_text()) / 60
+            found.setdefault(name, []).append([
+                quality.frechet_distance, quality.kernel_distance, quality.precision,
+                quality.recall, math.nan if asked is None else asked, score, minutes,
+            ])
+    yield "| | Frechet | kernel | precision | recall | as asked | score | minutes |"
     yield "|---|---|---|---|---|---|---|---|"
-    for name, folders in runs.items():
-        columns: list[list[float]] = []
-        for seed, folder in enumerate(folders):
-            generator = training.load_generator(folder)
-            labels = numpy.arange(COUNT) % generator.classes if generator.classes else None
-            samples = generator.samples(COUNT, seed, labels)
-            found = metrics.measure(samples, labels)
-            row = [found.frechet_distance, found.kernel_distance, found.precision, found.recall]
-            if labels is not None:
-                row += [found.conditional_accuracy, metrics.accuracy_score(samples, labels)]
-            columns.append([*row, *[float("nan")] * (6 - len(row)),
-                            float((folder / "seconds").read_text()) / 60])
-        cells = [
-            f"{numpy.mean(c):.{places}f} ({min(c):.{places}f}-{max(c):.{places}f})"
-            for c, places in zip(zip(*columns, strict=True), (2, 4, 3, 3, 3, 3, 1), strict=True)
-        ]
-        cells = ["" if "nan" in cell else cell for cell in cells]
-        yield f"| {name}: `{IMAGES[name]}` | {' | '.join(cells)} min |"
+    for name, rows in found.items():
+        title = f"{name}: `{IMAGES[name]}`" if name in IMAGES else name
+        cells = map(over_seeds, zip(*rows, strict=True), (2, 4, 3, 3, 3, 3, 1))
+        yield f"| {title} | {' | '.join(cells)} |"
+
+
+def over_seeds(values: tuple[float, ...], places: int) -> str:
+    """The mean and in brackets the range; nothing where there is no figure."""
+    if math.isnan(values[0]):
+        return ""
+    mean, low, high = (f"{x:.{places}f}" for x in (numpy.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low}-{high})"
 
 
 def plane(seeds: int) -> Iterator[str]:
