@@ -158,7 +158,7 @@ def save_laboratory(
     axes.set_title(title, fontsize=10)
     axes.legend(loc="upper right", fontsize=8)
     for number, (name, curves) in enumerate(panels.items()):
-        panel = figure.add_axes((0.63, 0.58 - 0.48 * number, 0.35, 0.34))
+        panel = figure.add_axes((0.63, 0.58 - 0.48 * number, 0.335, 0.34))
         for label, values in curves.items():
             panel.plot(steps, values, linewidth=1, label=label)
         panel.set(xlim=(0, last))
