@@ -8,6 +8,7 @@ import pytest
 
 import tinygan
 from tinygan import Tensor, checkpoints, layers, no_grad, training
+from tinygan.backend import to_device, to_host
 from tinygan.checkpoints import Checkpoint, CheckpointError, build, describe
 from tinygan.files import UsageError
 from tinygan.optimizers import Adam, ExponentialMovingAverage
@@ -310,6 +311,15 @@ def test_the_options_of_a_checkpoint_are_checked_like_typed_ones(tmp_path, monke
             resumed(**wrong)
         assert stopped.value.code == 2
         assert f"argument --{[*wrong][0].replace('_', '-')}" in capsys.readouterr().err
+
+
+def test_a_label_stands_beside_the_latents_and_is_as_large():
+    latents = numpy.arange(6, dtype="float32").reshape(2, 3)
+    beside = checkpoints.with_labels(to_device(latents), to_device(numpy.array([3, 0])), classes=4)
+    assert beside.dtype == numpy.float32
+    numpy.testing.assert_array_equal(
+        to_host(beside), [[0, 1, 2, 0, 0, 0, 2], [3, 4, 5, 2, 0, 0, 0]]
+    )
 
 
 def test_the_pictures_of_a_run_with_classes_have_a_class_in_each_row(tmp_path):
