@@ -213,7 +213,7 @@ def test_labels_choose_what_a_generator_with_classes_makes(tmp_path):
     loaded = training.load_generator(tmp_path)
     latents = numpy.ones((3, 2), dtype="float32")
     weight = network.layers[0].weight.numpy()
-    expected = (weight[0] + weight[1])[None] + weight[2:]
+    expected = (weight[0] + weight[1])[None] + weight[2:] * 3**0.5
     made = loaded.from_latents(latents, numpy.arange(3))
     numpy.testing.assert_allclose(made.reshape(3, 4), expected, rtol=1e-5)
     with pytest.raises(UsageError, match="from 0 to 2"):
