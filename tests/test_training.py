@@ -17,7 +17,7 @@ import tinygan
 from tinygan import Tensor, checkpoints, grad, losses, no_grad, training
 from tinygan.backend import random_normal
 from tinygan.gradcheck import check_gradients
-from tinygan.layers import RandomTranslation
+from tinygan.layers import BatchNorm, Conv2d, LeakyReLU, RandomTranslation
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 DEMOS = Path(__file__).parent.parent / "demos"
@@ -245,6 +245,23 @@ def test_the_gradient_of_g_through_d_on_the_networks_of_the_demo(loss, monkeypat
     check_gradients(Objective(), z, order=1)
     (slope,) = grad(Objective()(Tensor(z.astype("float32"))), [G.parameters()[0]])
     assert numpy.abs(slope.numpy()).max() > 0
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_d_of_dcgan_has_batchnorm_or_larger_weights(batchnorm, monkeypatch):
+    monkeypatch.syspath_prepend(DEMOS)
+    import dcgan
+
+    D = dcgan.make_discriminator(28, 1, 16, RandomTranslation(0), batchnorm=batchnorm)
+    kinds = [type(layer) for layer in D.layers]
+    convolutions = [layer for layer in D.layers if isinstance(layer, Conv2d)]
+    deviations = [float(layer.weight.numpy().std()) for layer in convolutions[1:]]
+    if batchnorm:
+        assert kinds.count(BatchNorm) == 2 and kinds.index(BatchNorm) > kinds.index(LeakyReLU)
+        assert deviations == pytest.approx([0.02, 0.02], rel=0.05)
+    else:
+        assert BatchNorm not in kinds  # variance 2 / (K K C): LeakyReLU halves it again
+        assert deviations == pytest.approx([(2 / 256) ** 0.5, (2 / 288) ** 0.5], rel=0.05)
 
 
 @pytest.mark.cpu_only("counts the blocks of memory of Python itself")
