@@ -71,12 +71,12 @@ def make_discriminator(
     The last convolution lets D's features see whole strokes. The shift makes an empty background
     0, as the padding is: else every image has a frame.
     """
-    def convolution(inputs: int, outputs: int, kernel: int, norm: bool) -> list[Module]:
+    def convolution(inputs: int, filters: int, kernel: int, norm: bool) -> list[Module]:
         scale = 0.02 if batchnorm else math.sqrt(2 / (kernel * kernel * inputs))
         layer = Conv2d(
-            inputs, outputs, kernel=kernel, stride=2, padding=1, bias=not norm, scale=scale
+            inputs, filters, kernel=kernel, stride=2, padding=1, bias=not norm, scale=scale
         )
-        return [layer, *([BatchNorm(outputs)] if norm else []), LeakyReLU(0.2)]
+        return [layer, *([BatchNorm(filters)] if norm else []), LeakyReLU(0.2)]
 
     eighth = (size // 4 + 1) // 2
     return Sequential(

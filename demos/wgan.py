@@ -11,8 +11,7 @@ Two ways to keep the critic 1-Lipschitz, up to a factor:
   --penalty gradient  Gulrajani et al., "Improved Training of Wasserstein GANs", 2017
   --penalty clip      Arjovsky, Chintala and Bottou, "Wasserstein GAN", 2017, with its settings
 The settings of the paper of the gradient penalty, with its 100 latents, are
-  --lr 1e-4 --d-lr 1e-4 --d-steps 5 --penalty-every 1
-  --codes 0 --latent 100 --translate 0
+  --lr 1e-4 --d-lr 1e-4 --d-steps 5 --penalty-every 1 --codes 0 --latent 100 --translate 0
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python tests/benchmarks/quality.py              # images: hours, so that it can be interrupted
     python tests/benchmarks/quality.py --plane      # points in the plane
 
-Times are those of one core: each run has one thread, and what others do meanwhile does not count.
-A run of images that is complete in --out is not made again.
+Times are those of the processor, so that what others do meanwhile does not count; a run of images
+has one thread. One that is complete in --out is not made again.
 """
 
 import argparse
