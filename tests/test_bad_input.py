@@ -160,9 +160,10 @@ def test_words_that_mean_nothing_are_refused(name, words, tmp_path, capsys):
 def test_networks_larger_than_the_memory_are_refused(name, option, tmp_path):
     pytest.importorskip("resource")
     program = (
-        "import resource, runpy, sys\n"
+        "import os, resource, runpy, sys\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({4 << 30}, {4 << 30}))\n"
         "sys.argv = sys.argv[1:]\n"
+        "sys.path.insert(0, os.path.dirname(sys.argv[0]))\n"  # where a demo finds the others
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     command = [sys.executable, "-c", program, DEMOS[name], option, "100000000", "--out", tmp_path]
