@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy
 from tqdm import tqdm
 
-from tinygan import evaluate, metrics, training
+from tinygan import checkpoints, evaluate, metrics, training
 
 DEMOS = Path(__file__).parents[2] / "demos"
 COUNT = 5000  # samples that are measured
@@ -63,6 +63,9 @@ def train(command: str, folder: Path) -> None:
     run.returncode = os.waitstatus_to_exitcode(status)
     if run.returncode:
         raise training.UsageError(f"{command} failed: {folder / 'output.txt'} says why")
+    saved = checkpoints.read(folder)
+    if saved.step < saved.options["steps"]:
+        raise KeyboardInterrupt  # which the run had, too: it stopped, and is well
     (folder / "seconds").write_text(f"{used.ru_utime + used.ru_stime:.0f}")
 
 
@@ -70,13 +73,16 @@ def images(systems: list[str], seeds: int, jobs: int, out: Path) -> Iterator[str
     """Rows: the figures of the floors and of each system, over the seeds."""
     runs = {name: [out / name.replace(" ", "_") / str(seed) for seed in range(seeds)]
             for name in systems}
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [
-            pool.submit(train, f"{IMAGES[name]} --seed {seed}", folder)
-            for name, folders in runs.items() for seed, folder in enumerate(folders)
-        ]
+    pool = ThreadPoolExecutor(jobs)
+    waiting = [
+        pool.submit(train, f"{IMAGES[name]} --seed {seed}", folder)
+        for name, folders in runs.items() for seed, folder in enumerate(folders)
+    ]
+    try:
         for run in tqdm(waiting, unit="run"):
             run.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
     found: dict[str, list[list[float]]] = {}
     for seed in range(seeds):
         generators = {name: training.load_generator(runs[name][seed]) for name in systems}
