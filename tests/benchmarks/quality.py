@@ -154,6 +154,10 @@ def main() -> None:
         help="runs at a time; default: one per core")
     add("--out", type=Path, default=Path("runs/quality"), help="folder of the runs of images")
     settings = parser.parse_args()
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --out: {settings.out}: {error.strerror}")
     if settings.plane:
         rows = plane(settings.seeds or 5)
     else:
