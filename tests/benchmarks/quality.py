@@ -36,7 +36,7 @@ IMAGES = {  # the commands, at their defaults but for what is said
     "GAN, hinge": "mnist_gan.py --loss hinge",
     "GAN, Wasserstein and R1": "mnist_gan.py --loss wasserstein",
     "DCGAN": "dcgan.py",
-    "WGAN, clipped": "wgan.py --penalty clip --lr 1e-3 --d-lr 1e-3 --steps 700",
+    "WGAN, clipped": "wgan.py --penalty clip --lr 1e-3 --d-lr 1e-3 --steps 2000",
     "WGAN-GP": "wgan.py",
     "cGAN": "cgan.py",
 }
