@@ -63,7 +63,7 @@ def main() -> None:
     _, height, width, channels = data.images.shape
     if (height, width) != (28, 28):
         raise training.UsageError(f"images of {height} x {width} pixels: this demo needs 28 x 28")
-    gradient, weight = settings.penalty == "gradient", settings.penalty_weight
+    gradient = settings.penalty == "gradient"
     G = make_generator(settings.latent, 28, channels, settings.width, settings.codes)
     translation = RandomTranslation(settings.translate)
     # No BatchNorm: the penalty is on the slope at each image by itself, and an answer that
@@ -105,7 +105,7 @@ def main() -> None:
             objective = c_loss
             if gradient and step % settings.penalty_every == 0:
                 penalty = losses.gradient_penalty(critic, real, fake)
-                objective = c_loss + weight * settings.penalty_every * penalty
+                objective = c_loss + settings.penalty_weight * settings.penalty_every * penalty
             optimizer_c.zero_grad()
             objective.backward()
             optimizer_c.step()

@@ -89,6 +89,7 @@ def test_the_settings_of_a_penalty_are_those_of_its_paper_unless_others_are_give
     demo("wgan.py", *SHORT, "--steps", 1, "--lr", 1e-4, "--d-steps", 3, "--out", tmp_path / "own")
     chosen = checkpoints.read(tmp_path / "own").options
     assert (chosen["lr"], chosen["d_steps"], chosen["penalty"]) == (1e-4, 3, "gradient")
+    assert chosen["penalty_weight"] == 10
 
 
 def test_the_penalty_s_weight_and_its_pause_matter(tmp_path):

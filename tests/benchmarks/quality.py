@@ -154,13 +154,13 @@ def main() -> None:
         help="runs at a time; default: one per core")
     add("--out", type=Path, default=Path("runs/quality"), help="folder of the runs of images")
     settings = parser.parse_args()
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"argument --out: {settings.out}: {error.strerror}")
     if settings.plane:
         rows = plane(settings.seeds or 5)
     else:
+        try:
+            settings.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"argument --out: {settings.out}: {error.strerror}")
         rows = images(settings.systems, settings.seeds or 3, settings.jobs, settings.out)
     for row in rows:
         print(row, flush=True)
