@@ -1,26 +1,24 @@
-"""tinygan: generative adversarial networks, from the tape to the picture, to be read."""
+"""A GAN library small enough to read in an afternoon: autograd, layers, losses and training."""
 
 from . import (
     backend,
-    checkpoints,
-    classifier,
     convolution,
     datasets,
     files,
     functions,
     layers,
     losses,
-    metrics,
     optimizers,
     plots,
     training,
 )
+from . import gradcheck, metrics  # isort: skip
 from .backend import device, seed, use_device
 from .gradcheck import GradientMismatch, check_gradients
 from .tensor import Tensor, grad, no_grad
 
 __all__ = [
-    "GradientMismatch", "Tensor", "backend", "check_gradients", "checkpoints", "classifier",
-    "convolution", "datasets", "device", "files", "functions", "grad", "layers", "losses",
-    "metrics", "no_grad", "optimizers", "plots", "seed", "training", "use_device",
+    "GradientMismatch", "Tensor", "backend", "check_gradients", "convolution", "datasets", "device",
+    "files", "functions", "grad", "gradcheck", "layers", "losses", "metrics", "no_grad",
+    "optimizers", "plots", "seed", "training", "use_device",
 ]

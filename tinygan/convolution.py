@@ -17,7 +17,7 @@ from typing import Any
 
 from .backend import matrix_product, xp
 from .functions import ShapeError
-from .tensor import Tensor, record, shared
+from .tensor import Tensor, record, last_result
 
 # ---------------------------------------------------------------- patches, for the reader
 #
@@ -119,7 +119,7 @@ def conv_transpose2d(
         )
     y = _paint(x.data, weight.data, stride, padding, size)
 
-    @shared
+    @last_result
     def patches(dy: Tensor) -> Any:
         return _patches(dy.data, kernel, stride, padding)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .backend import column_sums, fused, matrix_product, xp
-from .tensor import Tensor, record, shared
+from .tensor import Tensor, record, last_result
 
 Operand = Tensor | float | Any  # Any: an array of the backend
 Axis = int | tuple[int, ...] | None
@@ -457,7 +457,7 @@ def batch_norm(
     )
     y = _scaled_and_shifted(centered, scale.data, r.data, shift.data)
 
-    @shared
+    @last_result
     def sums(dy: Tensor) -> tuple[Tensor, Tensor]:
         return sum(dy, axis=0), sum(dy * c, axis=0)
 

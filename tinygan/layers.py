@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from . import convolution, functions, watch
+from . import convolution, functions
 from .backend import follow, generator, random_normal, to_device, to_host, xp
 from .functions import ShapeError
 from .tensor import Tensor
@@ -44,9 +44,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any) -> Tensor:
-        if watch.names is None:
-            return self.forward(*inputs)
-        return watch.call(watch.names.get(self, type(self).__name__), self.forward, *inputs)
+        return self.forward(*inputs)
 
     def members(self) -> Iterator[tuple[str, "Tensor | Module"]]:
         """Tensors and Modules among the attributes, and in lists of them, by name."""

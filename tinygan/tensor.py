@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy
 
-from . import watch
 from .backend import to_device, to_host, xp
 
 # A derivative takes dy, the gradient of the loss with respect to an operation's output y, and
@@ -110,7 +109,7 @@ class Tensor:
         so that the gradients can be differentiated again.
         Raises TapeError if self is not a scalar or has no history.
         """
-        gradients = walk(self, None, create_graph)
+        gradients = backpropagate(self, None, create_graph)
         for leaf, gradient in gradients.items():
             leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
@@ -118,17 +117,9 @@ class Tensor:
 def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Tensor:
     """The tensor of an operation's result, linked to its parents by one derivative each.
 
-    The operation's name is that of the function in which the derivatives were written.
     Parents that are numbers or arrays are constants: no gradient flows to them.
     """
     output = Tensor(data)
-    name = derivatives[0].__qualname__.partition(".")[0]
-    if watch.names is not None:
-        for tensor in parents:
-            if isinstance(tensor, Tensor):
-                watch.check(tensor.data, f"an input of {name}")
-        watch.check(output.data, name)
-        name = watch.located(name)
     if _recording:
         linked = [
             (parent, derivative)
@@ -137,12 +128,17 @@ def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Ten
         ]
         if linked:
             output.requires_grad = True
-            output.operation = name
+            output.operation = operation_name(derivatives)
             output.parents, output.derivatives = zip(*linked, strict=True)
     return output
 
 
-def shared(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+def operation_name(derivatives: Sequence[Derivative]) -> str:
+    """The name of the function in which the derivatives were written."""
+    return derivatives[0].__qualname__.partition(".")[0]
+
+
+def last_result(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
     """Remember the last result of a function of dy, which several derivatives need.
 
     A dy that is itself recorded is not kept: its history leads back to the derivatives, and
@@ -186,7 +182,7 @@ def grad(
     differentiated again, as a gradient penalty needs it.
     Raises TapeError if output is not a scalar, or an input had no part in it.
     """
-    gradients = walk(output, inputs, create_graph)
+    gradients = backpropagate(output, inputs, create_graph)
     for number, tensor in enumerate(inputs):
         if tensor not in gradients:
             raise TapeError(
@@ -196,7 +192,7 @@ def grad(
     return [gradients[tensor] for tensor in inputs]
 
 
-def walk(
+def backpropagate(
     output: Tensor, inputs: Sequence[Tensor] | None, create_graph: bool
 ) -> dict[Tensor, Tensor]:
     """The gradients of output by the inputs it came from (None: by all leaves), as a dict.
@@ -231,11 +227,7 @@ def walk(
             for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
                 if dy is None or parent not in useful:
                     continue
-                if watch.names is None:
-                    part = derivative(dy, tensor)
-                else:
-                    place = f"the derivative of {tensor.operation}"
-                    part = watch.call(place, derivative, dy, tensor)
+                part = derivative(dy, tensor)
                 if part.shape != parent.shape:
                     raise TapeError(
                         f"the derivative of {tensor.operation} has shape {part.shape}, but its "

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import generator, random_normal, to_device
-from .files import UsageError, replacing
+from ..backend import generator, random_normal, to_device
+from ..files import UsageError, replacing
 
 PARTS = ("train", "held-out")
 

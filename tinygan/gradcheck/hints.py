@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy
 
-from .backend import to_device
-from .tensor import Tensor
+from ..backend import to_device
+from ..tensor import Tensor
 
 AS_TENSORS = (
     "a derivative returns one Tensor, computed with Tensors alone (no .data, no .numpy(), no cast "

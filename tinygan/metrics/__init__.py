@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy
 
-from . import datasets
+from .. import datasets
 from .classifier import accuracy, as_images, shipped_classifier, train_classifier
-from .datasets import Dataset
+from ..datasets import Dataset
 
 BLOCK = 500  # rows of a table of distances at a time
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy
 
-from . import backend, datasets
-from .backend import to_device, xp
-from .datasets import Dataset
-from .files import UsageError, replacing
-from .functions import log_softmax
-from .layers import Conv2d, Dense, Flatten, LeakyReLU, Module, Sequential
-from .optimizers import Adam
-from .tensor import Tensor, no_grad
+from .. import backend, datasets
+from ..backend import to_device, xp
+from ..datasets import Dataset
+from ..files import UsageError, replacing
+from ..functions import log_softmax
+from ..layers import Conv2d, Dense, Flatten, LeakyReLU, Module, Sequential
+from ..optimizers import Adam
+from ..tensor import Tensor, no_grad
 
-WEIGHTS = Path(__file__).parent / "data" / "digit_classifier.npz"
+WEIGHTS = Path(__file__).parent / "digit_classifier.npz"
 BLOCK = 500  # images that it sees at a time
 
 

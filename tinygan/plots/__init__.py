@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy
 
-from .files import replacing
-from .tensor import Tensor, history
+from ..files import replacing
+from ..tensor import Tensor, history
 
 
 def grid(images: numpy.ndarray, columns: int = 8, scale: int = 3, gap: int = 1) -> Any:

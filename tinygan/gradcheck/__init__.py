@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy
 
-from . import functions, hints
-from .backend import to_device, to_host, xp
-from .tensor import TapeError, Tensor, record, walk
+from .. import functions
+from ..backend import to_device, to_host, xp
+from ..tensor import TapeError, Tensor, record, backpropagate
+from . import hints
 
 STEP = 1e-6  # h of the differences: their error is about h^2 f''' / 6 + 1e-16 f / h
 TOLERANCE = 1e-6  # of a directional derivative, relative to |gradient| |direction|
@@ -189,7 +190,7 @@ class _Check:
 
 def _gradients(loss: Tensor, inputs: list[Tensor], create_graph: bool = False) -> list[Tensor]:
     """d(loss)/dx for each x: zeros where the loss does not depend on it."""
-    found = walk(loss, inputs, create_graph) if loss.requires_grad else {}
+    found = backpropagate(loss, inputs, create_graph) if loss.requires_grad else {}
     return [found[x] if x in found else Tensor(xp.zeros_like(x.data)) for x in inputs]
 
 
@@ -353,9 +354,3 @@ def _example_inputs(
     ]
 
 
-# `python -m tinygan.gradcheck` imports tinygan, and with it this file, before it runs this file
-# as __main__. Python warns of the two copies; the one that was imported does the work.
-warnings.filterwarnings("ignore", message="'tinygan.gradcheck' found in sys.modules")
-
-if __name__ == "__main__":
-    sys.exit(sys.modules["tinygan.gradcheck"].main())
