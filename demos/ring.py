@@ -9,27 +9,30 @@ finds a few modes only, or runs from one to the next: mode collapse. Remedies, a
               Lin et al. 2018, "PacGAN".
 --unrolled 5  G's loss is taken against the D of five steps later: what D would learn about
               a collapse tells G now (the arrows, too, then follow that later D). Metz et al.
-              2017, "Unrolled Generative Adversarial Networks".
+              2017, "Unrolled Generative Adversarial Networks", section 2.2.
               Here with a D as fast as G: --lr 1e-3 --d-lr 1e-3 --steps 800.
 --bend        D's first layer starts with its kinks where the data are, not all in the middle.
               No cure by itself; beside --pack it finds more of the grid. (No paper; ours.)
+
+At the end: how many modes 2,500 samples find, between points strewn at random and real ones. A
+sample is on the nearest mode if at most 3 deviations away; one such sample finds it.
 """
 
 import argparse
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy
 
 from tinygan import Tensor, datasets, grad, losses, no_grad, plots, training
 from tinygan.backend import random_normal, to_device
-from tinygan.functions import reshape, sigmoid
+from tinygan.functions import reshape
 from tinygan.layers import Dense, LeakyReLU, Sequential
 from tinygan.metrics import Modes, count_modes
 from tinygan.optimizers import Adam
 
 SHOWN, ARROWS = 480, 120  # points in the view, and how many of them with an arrow
-CELLS = 64  # points along each side of the view at which D is asked
 MEASURED = 2500  # samples, as in VEEGAN and PacGAN
 
 
@@ -59,8 +62,8 @@ def generator_loss(
 
     w[0] = D's weights,  w[k+1] = w[k] - rate dL_D(w[k]; real, fake) / dw,  L_G(w[steps]; fake)
 
-    (Metz et al. 2017, section 2.2). Every w[k] but the first depends on fake: create_graph
-    records how, and the gradient runs through D's answer to what G does. D stays as it is.
+    Every w[k] but the first depends on fake: create_graph records how, and the gradient runs
+    through D's answer to what G does. D stays as it is.
     """
     later = copy.deepcopy(D) if steps else D
     layers = [layer for layer in later.layers if isinstance(layer, Dense)]
@@ -75,32 +78,13 @@ def generator_loss(
         return game.generator(later(fake))
 
 
-def landscape(
-    game: losses.Minimax, D: Sequential, generated: numpy.ndarray, pack: int, side: float
-) -> numpy.ndarray:
-    """D's answers (CELLS, CELLS) over the square from -side to side, from 0 to 1.
-
-    With --pack, the mean over 16 packs that are filled up with generated points: what G climbs.
-    """
-    ticks = numpy.linspace(-side, side, CELLS, dtype=numpy.float32)
-    points = numpy.stack(numpy.meshgrid(ticks, ticks), axis=2).reshape(-1, 2)
-    others = generated[: 16 * (pack - 1)].reshape(16 if pack > 1 else 1, -1)
-    packs = numpy.hstack([points.repeat(len(others), 0), numpy.tile(others, (len(points), 1))])
-    with no_grad():
-        logits = D(Tensor(to_device(packs)))
-        probable = isinstance(game, losses.Minimax)
-        answers = (sigmoid(logits) if probable else logits).numpy()
-    answers = answers.reshape(CELLS, CELLS, -1).mean(axis=2)
-    if not probable:  # the logits of other games are no probabilities: colours span them all
-        answers = (answers - answers.min()) / max(numpy.ptp(answers), 1e-12)
-    return answers
-
-
-def options() -> argparse.Namespace:
+def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        __doc__, out="runs/ring", steps=10_000, images=False, batch_size=128, latent=2, lr=2e-3
+        "ring", __doc__, steps=10_000, batch_size=128, latent=2, lr=2e-3, d_lr=5e-5
     )
     add = parser.add_argument
+    add("--width", type=training.positive(int), default=128, metavar="N",
+        help="units in each of the two hidden layers of G and of D")
     add("--data", default="ring", choices=datasets.PLANE, help="where the real points lie")
     add("--loss", default="non-saturating", choices=losses.GAMES,
         help="the game; wasserstein with a gradient penalty")
@@ -108,65 +92,99 @@ def options() -> argparse.Namespace:
         help="points that D sees at a time; a batch is of N packs, as in the paper's code")
     add("--unrolled", type=int, default=0, choices=range(21), metavar="0...20",
         help="steps of D that G looks ahead")
-    add("--unrolled-lr", type=training.positive(float), default=0.02, metavar="LR",
+    add("--unrolled-lr", type=training.positive(float), default=0.02, metavar="RATE",
         help="rate of these steps, which are plain gradient descent")
-    add("--d-lr", type=training.positive(float), default=5e-5, metavar="LR",
-        help="learning rate of D; that of G is --lr. Both fall to 0 over the run")
-    add("--width", type=training.positive(int), default=128, metavar="N",
-        help="units in each of the two hidden layers of G and of D")
     add("--bend", action="store_true", help="start D with kinks where the data are")
-    return training.parse(parser)
+    return parser
+
+
+def build(settings: argparse.Namespace) -> dict[str, Any]:
+    width = settings.width
+    G, D = make_network(settings.latent, 2, width), make_network(2 * settings.pack, 1, width)
+    if settings.bend:
+        bend(D.layers[0], real_packs(settings, width))
+    return {"G": G, "D": D}
+
+
+def real_packs(settings: argparse.Namespace, count: int) -> Tensor:
+    points = datasets.PLANE[settings.data]().samples(count * settings.pack)
+    return packed(Tensor(points), settings.pack)
+
+
+class View:
+    """Always the same real points and samples of the same latents, with D's answers beneath."""
+
+    def __init__(self, settings: argparse.Namespace, parts: dict[str, Any]):
+        self.settings, self.game = settings, losses.GAMES[settings.loss]()
+        self.G, self.D = parts["G"], parts["D"]
+        self.latents = Tensor(random_normal(MEASURED, settings.latent))
+        self.real = real_packs(settings, SHOWN // settings.pack)
+        self.mixture = datasets.PLANE[settings.data]()
+        self.run: training.Run | None = None
+
+    def samples(self) -> Tensor:
+        with no_grad():
+            return self.G(self.latents)
+
+    def loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """G's loss on packs, against D as it is or as it will be."""
+        settings = self.settings
+        return generator_loss(
+            self.game, self.D, real, fake, settings.unrolled, settings.unrolled_lr
+        )
+
+    def draw(self, path: Path) -> None:
+        pack, samples = self.settings.pack, self.samples()
+        fake = Tensor(samples.data[:SHOWN], requires_grad=True)
+        (slopes,) = grad(self.loss(self.real, packed(fake, pack)), [fake])
+        steps, panels = self.run.curves() if self.run else ([], {})
+        modes = count_modes(samples.data, *self.mixture)
+        plots.save_laboratory(
+            path, self.real.numpy().reshape(-1, 2), fake.numpy(), -slopes.numpy()[:ARROWS],
+            lambda points: self.answers(points, fake.numpy()), 1.4 * abs(self.mixture.centers).max(),
+            steps, panels, self.settings.steps,
+            f"{modes.captured} of {len(self.mixture.centers)} found, {modes.on_one:.1%} on one",
+        )
+
+    def answers(self, points: numpy.ndarray, generated: numpy.ndarray) -> numpy.ndarray:
+        """D's answers (N,) at points (N, 2), from 0 to 1.
+
+        With --pack, the mean over 16 packs that are filled up with generated points.
+        """
+        pack = self.settings.pack
+        others = generated[: 16 * (pack - 1)].reshape(16 if pack > 1 else 1, -1)
+        packs = numpy.hstack([points.repeat(len(others), 0), numpy.tile(others, (len(points), 1))])
+        with no_grad():
+            answers = self.game.certainty(self.D(Tensor(to_device(packs)))).numpy()
+        return answers.reshape(len(points), -1).mean(axis=1)
+
+
+pictures = View
 
 
 def train(settings: argparse.Namespace) -> Modes:
     """The run; what G has found at its end."""
-    mixture, pack = datasets.PLANE[settings.data](), settings.pack
-    G = make_network(settings.latent, 2, settings.width)
-    D = make_network(2 * pack, 1, settings.width)
-    game = losses.GAMES[settings.loss]()
+    parts = build(settings)
+    G, D = parts.values()
+    view = View(settings, parts)
+    game = view.game
     adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
+    run = view.run = training.Run(
+        settings, {**parts, "Adam of G": adam_g, "Adam of D": adam_d}, view.draw,
+        reading=game.reading, levels={"losses": (game.balance, "D loss in balance")},
+    )
 
-    def real_packs(count: int) -> Tensor:
-        return packed(Tensor(mixture.samples(count * pack)), pack)
+    def fake_packs() -> Tensor:
+        latents = random_normal(settings.batch_size * settings.pack, settings.latent)
+        return packed(G(Tensor(latents)), settings.pack)
 
-    def fake_packs(count: int) -> Tensor:
-        return packed(G(Tensor(random_normal(count * pack, settings.latent))), pack)
-
-    def loss_of_g(real: Tensor, fake: Tensor) -> Tensor:
-        return generator_loss(game, D, real, fake, settings.unrolled, settings.unrolled_lr)
-
-    if settings.bend:
-        bend(D.layers[0], real_packs(settings.width))
-    always = Tensor(random_normal(MEASURED, settings.latent))
-    shown = real_packs(SHOWN // pack)
-    side = 1.4 * float(abs(mixture.centers).max())
-
-    def say(modes: Modes) -> str:
-        name = "places" if settings.data == "spiral" else "modes"
-        share = f"{modes.high_quality:.1%} of samples on one"
-        return f"{modes.captured} of {len(mixture.centers)} {name}, {share}"
-
-    def draw(path: Path) -> None:
-        with no_grad():
-            samples = G(always)
-        fake = Tensor(samples.data[:SHOWN], requires_grad=True)
-        (slopes,) = grad(loss_of_g(shown, packed(fake, pack)), [fake])
-        generated, (steps, panels) = fake.numpy(), run.curves()
-        plots.save_laboratory(
-            path, shown.numpy().reshape(-1, 2), generated, -slopes.numpy()[:ARROWS],
-            landscape(game, D, generated, pack, side), side, steps, panels, settings.steps,
-            f"step {run.step}: {say(count_modes(samples.numpy(), *mixture))}",
-        )
-
-    parts = {"G": G, "D": D, "Adam of G": adam_g, "Adam of D": adam_d}
-    run = training.Run(settings, 0, game, sample=G, parts=parts, draw=draw)
     for _ in run:
-        adam_g.lr, adam_d.lr = settings.lr * run.share_left, settings.d_lr * run.share_left
+        adam_g.lr, adam_d.lr = settings.lr * run.time_left, settings.d_lr * run.time_left
 
         # (1) Update D, which sees packs of real or of generated points.
-        real = real_packs(settings.batch_size)
+        real = real_packs(settings, settings.batch_size)
         with no_grad():
-            fake = fake_packs(settings.batch_size)
+            fake = fake_packs()
         real_logits, fake_logits = D(real), D(fake)
         d_loss = objective = game.discriminator(real_logits, fake_logits)
         if settings.loss == "wasserstein":  # whose critic must not grow steep
@@ -176,24 +194,12 @@ def train(settings: argparse.Namespace) -> Modes:
         adam_d.step()
 
         # (2) Update G, against D as it is or as it will be.
-        g_loss = loss_of_g(real, fake_packs(settings.batch_size))
+        g_loss = view.loss(real, fake_packs())
         adam_g.zero_grad()
         g_loss.backward()
         adam_g.step()
 
         with no_grad():
-            run.log({
-                "D loss": d_loss, "G loss": g_loss,
-                "D(x)": sigmoid(real_logits).mean(), "D(G(z))": sigmoid(fake_logits).mean(),
-            })
-
-    with no_grad():
-        modes = count_modes(G(always).numpy(), *mixture)
-    floor = count_modes(real_packs(MEASURED // pack).numpy().reshape(-1, 2), *mixture)
-    print(f"{settings.data}: G found {say(modes)}.\nReal points: {say(floor)}. A sample is on the "
-          "nearest one if at most 3 deviations away;\none such sample of 2,500 finds it.")
-    return modes
-
-
-if __name__ == "__main__":
-    training.run_main(lambda: train(options()))
+            run.log(losses={"D loss": d_loss, "G loss": g_loss},
+                    answers=game.answers(real_logits, fake_logits))
+    return view

@@ -1,4 +1,4 @@
-"""How good the samples of checkpoints are:  python -m tinygan.evaluate CHECKPOINT..."""
+"""How good the digits of trained runs are:  python -m tinygan.evaluate RUN..."""
 
 import argparse
 import json
@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy
 
-from . import backend, datasets, metrics, training
-from .checkpoints import Generator
-from .classifier import as_images
-from .files import UsageError, replacing
+from .. import backend, datasets, metrics, training
+from ..datasets import from_bytes
+from ..files import UsageError, replacing
+from ..training.options import LARGEST
 
 HELD_OUT, GAUSSIAN = "held-out real digits", "Gaussian fit of the pixels"
-CENTERS = 1000  # that k_means finds
 
 # The columns of the table: title, figure, digits after the point, how to read it.
 FIGURES = (
@@ -42,20 +41,18 @@ FIGURES = (
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tinygan.evaluate", allow_abbrev=False,
+        prog="tinygan evaluate", allow_abbrev=False,
         description="Measure the samples of generators of digits, beside held-out real digits and "
         "a Gaussian fit of the pixels.",
     )
     add, whole = parser.add_argument, training.positive(int)
-    add("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT",
-        help="checkpoint.npz, or the folder of a run")
+    add("runs", type=Path, nargs="+", metavar="RUN",
+        help="the folder of a run, or its checkpoint.npz")
     add("--count", type=whole, default=5000, metavar="N", help="samples of each (default: 5000)")
-    add("--seed", type=training.from_zero(training.MOST, int), default=0,
+    add("--seed", type=training.from_zero(LARGEST, int), default=0,
         help="the same seed gives the same figures (default: 0)")
     add("--train", action="store_true", help="also train a classifier on the samples of each and "
         "test it on real digits (half a minute each)")
-    add("--parzen", action="store_true", help="also the log-likelihood of Goodfellow et al. 2014, "
-        "and what shows its weakness")
     add("--json", type=Path, metavar="PATH", help="also write all figures as JSON")
     add("--device", default="cpu", help="cpu, gpu or gpu:1 (the second GPU)")
     add("--debug", action="store_true", help="show the traceback of an error")
@@ -65,74 +62,47 @@ def options() -> argparse.Namespace:
     return chosen
 
 
-def load_digit_generator(path: Path) -> Generator:
-    """The generator of a checkpoint. Raises UsageError unless it makes images of digits."""
-    generator = training.load_generator(path)
-    data, image = generator.options.get("data"), generator.samples(1)
-    if data not in ("mnist", "mnist-full") or image.shape[1:] != (28, 28, 1):
+def load_digits(path: Path) -> tuple[str, training.Pictures]:
+    """A run and what draws its pictures. Raises UsageError unless these are digits."""
+    trained = training.load(path)
+    pictures, data = trained.pictures(), getattr(trained.settings, "data", "no images")
+    digits = isinstance(pictures, training.Pictures) and data in ("mnist", "mnist-full")
+    image = pictures.samples(1) if digits else numpy.zeros(1)
+    if image.shape[1:] != (28, 28, 1):
         raise UsageError(
             f"{path} was trained on {data}, but these figures know only digits of 28 x 28: give a "
             "run with --data mnist or mnist-full"
         )
     if not numpy.isfinite(image).all():
-        raise UsageError(f"{path} makes images of nan: give an earlier checkpoint")
-    return generator
+        raise UsageError(f"{path} draws images of NaN: give an earlier checkpoint")
+    return f"{path}, step {trained.step}", pictures
 
 
 def subjects(
-    generators: dict[str, Generator], count: int, seed: int
+    runs: dict[str, training.Pictures], count: int, seed: int
 ) -> Iterator[tuple[str, numpy.ndarray, numpy.ndarray | None]]:
-    """Name, images and labels of all that is measured: the two floors, then the generators."""
+    """Name, images and labels of everything that is measured: ceiling and floor, then the runs."""
     held_out = datasets.mnist("held-out")
-    yield HELD_OUT, as_images(held_out), held_out.labels
-    yield GAUSSIAN, metrics.gaussian_fit(as_images(datasets.mnist()), count, seed), None
-    for name, generator in generators.items():
-        labels = numpy.arange(count) % generator.classes if generator.classes else None
-        yield name, generator.samples(count, seed, labels), labels
-
-
-def points(images: numpy.ndarray) -> numpy.ndarray:
-    """Images as points with coordinates in [0, 1], float64 (N, H*W*C)."""
-    return (images.reshape(len(images), -1).astype(numpy.float64) + 1) / 2
-
-
-def table(titles: list[str], rows: dict[str, list[str]]) -> str:
-    """Titles and cells to the right of each row's name, in columns as wide as they need."""
-    lines = [["", *titles], *([name, *cells] for name, cells in rows.items())]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        f"{name:{widths[0]}}" + "".join(f"  {cell:>{width}}" for cell, width
-                                        in zip(cells, widths[1:], strict=True))
-        for name, *cells in lines
-    )
+    yield HELD_OUT, from_bytes(held_out.images), held_out.labels
+    yield GAUSSIAN, metrics.gaussian_fit(from_bytes(datasets.mnist().images), count, seed), None
+    for name, pictures in runs.items():
+        labels = numpy.arange(count) % pictures.classes if pictures.classes else None
+        yield name, pictures.samples(count, seed, labels), labels
 
 
 def print_figures(found: dict[str, dict[str, Any]]) -> None:
     """The table of all figures that somebody has, the shares of the digits, how to read them."""
     shown = [f for f in FIGURES if any(row.get(f[1]) is not None for row in found.values())]
-    print(table([title for title, *_ in shown], {
+    print(training.table([title for title, *_ in shown], {
         name: ["-" if row.get(figure) is None else f"{row[figure]:.{places}f}"
                for _, figure, places, _ in shown]
         for name, row in found.items()
     }))
-    print("\n" + table([f"digit {i}" for i in range(10)], {
+    print("\n" + training.table([f"digit {i}" for i in range(10)], {
         name: [f"{share:.1%}" for share in row["histogram"]] for name, row in found.items()
     }) + "\n")
     for title, _, _, reading in shown:
         print(textwrap.fill(f"{title}: {reading}.", 92, subsequent_indent="    "))
-
-
-def print_parzen(found: dict[str, dict[str, float]]) -> None:
-    """The table of log-likelihoods, and why they say little."""
-    print("\n" + table(["nats", "error", "sigma"], {
-        name: [f"{row['log_likelihood']:.0f}", f"{row['error']:.0f}", f"{row['deviation']:.2f}"]
-        for name, row in found.items()
-    }) + "\n")
-    print(textwrap.fill(
-        "Parzen windows: mean log-likelihood of 500 held-out digits under Gaussians at the "
-        "samples, whose width suits 500 other ones, as in Goodfellow et al. 2014. Higher was "
-        "taken for better, but few blurred means of clusters get more than many real digits.",
-        92, subsequent_indent="    "))
 
 
 def main() -> None:
@@ -140,18 +110,9 @@ def main() -> None:
 
     settings = options()
     backend.use_device(settings.device)
-    generators: dict[str, Generator] = {}
-    for path in settings.checkpoints:
-        generator = load_digit_generator(path)
-        generators[f"{path}, step {generator.step}"] = generator
-    held_out = points(as_images(datasets.mnist("held-out")))
-
-    def parzen(samples: numpy.ndarray) -> dict[str, float]:
-        return metrics.parzen_log_likelihood(samples, held_out[:500], held_out[500:])._asdict()
-
+    runs = dict(load_digits(path) for path in settings.runs)
     figures: dict[str, dict[str, Any]] = {}
-    windows: dict[str, dict[str, float]] = {}
-    bar = tqdm(subjects(generators, settings.count, settings.seed), total=2 + len(generators),
+    bar = tqdm(subjects(runs, settings.count, settings.seed), total=2 + len(runs),
                unit="set", leave=False, disable=None)
     for name, images, labels in bar:
         row = figures[name] = metrics.measure(images, labels)._asdict()
@@ -159,21 +120,9 @@ def main() -> None:
             row["accuracy_score"] = row["conditional_accuracy"]
         elif settings.train:
             row["accuracy_score"] = metrics.accuracy_score(images, labels, settings.seed)
-        if settings.parzen and name != HELD_OUT:
-            windows[name] = parzen(points(images))
-    if settings.parzen:
-        real = points(as_images(datasets.mnist()))
-        windows[f"{len(real):,} real training digits"] = parzen(real)
-        windows[f"{CENTERS:,} means of clusters of them"] = parzen(metrics.k_means(real, CENTERS))
     if settings.json:
         found = {"count": settings.count, "seed": settings.seed, "figures": figures}
         with replacing(settings.json) as path:
-            path.write_text(json.dumps(found | {"parzen": windows}, indent=2) + "\n")
+            path.write_text(json.dumps(found, indent=2) + "\n")
     print(f"{settings.count:,} samples of each, and the 1,000 held-out digits\n")
     print_figures(figures)
-    if windows:
-        print_parzen(windows)
-
-
-if __name__ == "__main__":
-    training.run_main(main)

@@ -1,0 +1,73 @@
+"""Batches of rows, in an order that a resumed run finds again; pixels to numbers and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+
+from ..backend import to_device, to_host
+from ..layers import require_same_arrays
+from .shipped import DataError
+
+
+class Batches:
+    """Endless batches of rows of arrays of equal length: images and their labels, pairs, texts.
+
+        batches = Batches(images, labels, batch_size=64, seed=0)
+        images, labels = next(batches)          # on the device, rows as they are
+
+    The order in an epoch depends on the seed and the epoch's number alone, so that the count of
+    batches drawn is all a resumed run needs. What is left over at an epoch's end is dropped.
+    Raises DataError where the arrays differ in length or hold less than one batch.
+    """
+
+    def __init__(self, *arrays: numpy.ndarray, batch_size: int, seed: int = 0):
+        lengths = {len(array) for array in arrays}
+        if len(lengths) != 1:
+            raise DataError(f"arrays of equal length are needed, not of {sorted(lengths)}")
+        (self.rows,) = lengths
+        if not 1 <= batch_size <= self.rows:
+            raise DataError(
+                f"a batch of {batch_size} from {self.rows} examples: use 1 to that many"
+            )
+        self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
+        self.drawn = 0
+        self._epoch, self._order = -1, numpy.arange(0)
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.rows // self.batch_size
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> list[Any]:
+        epoch, number = divmod(self.drawn, len(self))
+        if epoch != self._epoch:
+            order = numpy.random.default_rng((self.seed, epoch)).permutation(self.rows)
+            self._epoch, self._order = epoch, order
+        self.drawn += 1
+        rows = self._order[number * self.batch_size : (number + 1) * self.batch_size]
+        return [to_device(array[rows]) for array in self.arrays]
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """How many batches have been drawn."""
+        return {"drawn": numpy.array(self.drawn)}
+
+    def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
+        """Go on after as many batches as state() told. Raises ValueError for anything else."""
+        require_same_arrays(self.state(), arrays, "Batches")
+        self.drawn = int(arrays["drawn"])
+
+
+def from_bytes(images: Any) -> Any:
+    """Pixels from 0 to 255 as float32 in [-1, 1], on whichever device they are."""
+    pixels = images.astype(numpy.float32)
+    pixels /= 127.5  # not * (1 / 127.5): white must become exactly 1
+    pixels -= 1
+    return pixels
+
+
+def to_bytes(images: Any) -> numpy.ndarray:
+    """Pixels in [-1, 1] as uint8 from 0 to 255, in main memory; what lies outside is cut off."""
+    return numpy.clip(to_host(images) * 127.5 + 127.5, 0, 255).round().astype(numpy.uint8)

@@ -1,0 +1,176 @@
+"""The command line of a demo. What several demos share is described once, in SHARED."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import backend
+from ..files import UsageError
+from . import checkpoints, watch
+
+LARGEST = 1_000_000_000  # no count of anything is larger
+NOT_INHERITED = {"out", "resume", "overwrite", "watch", "debug"}  # by a run that is resumed
+Parser, Settings = argparse.ArgumentParser, argparse.Namespace
+
+
+def positive(kind: type) -> Callable[[str], Any]:
+    """A type for argparse: a number above zero, and up to 1e9 if it is a whole one."""
+    if kind is int:
+        return _number(int, lambda value: 0 < value <= LARGEST, f"above 0, up to {LARGEST:,}")
+    return _number(float, lambda value: 0 < value < math.inf, "above 0")
+
+
+def from_zero(limit: float = math.inf, kind: type = float) -> Callable[[str], Any]:
+    """A type for argparse: a number from zero to below the limit."""
+    return _number(kind, lambda value: 0 <= value < limit, f"from 0 to below {limit}")
+
+
+def _number(kind: type, fits: Callable[[Any], bool], range_: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            name = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {name} {range_}")
+        return value
+
+    return read
+
+
+_whole, _rate = positive(int), positive(float)
+SHARED: dict[str, dict[str, Any]] = {
+    "steps": {"type": _whole, "metavar": "N", "help": "training steps"},
+    "batch_size": {"type": _whole, "metavar": "N", "help": "examples in a batch"},
+    "latent": {"type": _whole, "metavar": "N", "help": "numbers in a latent z ~ N(0, 1)"},
+    "lr": {"type": _rate, "metavar": "RATE", "help": "learning rate (of G, if D has its own)"},
+    "d_lr": {"type": _rate, "metavar": "RATE", "help": "learning rate of D"},
+    "beta1": {"type": from_zero(1), "metavar": "RATE",
+              "help": "share of the past in Adam's mean of the gradients"},
+    "beta2": {"type": from_zero(1), "metavar": "RATE",
+              "help": "share of the past in Adam's mean of their squares"},
+    "d_steps": {"type": _whole, "metavar": "K", "help": "updates of D in a step"},
+    "r1": {"type": from_zero(), "metavar": "GAMMA",
+           "help": "weight of the penalty on D's gradient at real images; 0: none"},
+    "codes": {"type": from_zero(1000, int), "metavar": "N",
+              "help": "turn this many numbers of z into a one-hot code; 0: none"},
+    "translate": {"type": from_zero(100, int), "metavar": "N",
+                  "help": "for the first 60 %% of the run, shift D's images by up to N pixels"},
+    "width": {"type": _whole, "metavar": "N",
+              "help": "channels after D's first convolution; the other layers scale with it"},
+    "data": {"help": "mnist (9,000 digits that ship with tinygan: no network needed), mnist-full, "
+             "fashion (both downloaded unless in --data-dir) or folder:PATH"},
+    "size": {"type": _whole, "metavar": "PIXELS", "help": "side of the images of a folder"},
+    "channels": {"type": int, "choices": (1, 3),
+                 "help": "of the images of a folder: 1 for grey, 3 for colour"},
+    "measure": {"type": from_zero(LARGEST, int), "metavar": "N",
+                "help": "samples to measure at the end, 1,000 or more; 0: none"},
+}
+
+
+def parser(demo: str, description: str, **defaults: Any) -> Parser:
+    """The options of the demo of that name: those of every run, and from SHARED those named here.
+
+    A demo adds options of its own with add_argument.
+    """
+    options = Parser(description=description, formatter_class=_Help, allow_abbrev=False)
+    length = options.add_mutually_exclusive_group()
+    for name, default in defaults.items():
+        group = length if name == "steps" else options
+        group.add_argument("--" + name.replace("_", "-"), default=default, **SHARED[name])
+    add = options.add_argument
+    if "data" in defaults:
+        length.add_argument("--epochs", type=_whole, metavar="N",
+                            help="the length of the run in passes over the data, not steps")
+        add("--data-dir", type=Path, metavar="PATH",
+            help="where the files of mnist-full and fashion are")
+    add("--seed", type=from_zero(LARGEST, int), default=0, metavar="N",
+        help="the same seed gives the same run")
+    add("--device", default="cpu", help="cpu, gpu or gpu:1 (the second GPU)")
+    add("--out", type=Path, default=Path("runs") / demo, metavar="PATH",
+        help="folder for everything that the run writes")
+    add("--resume", action="store_true", help="continue from the checkpoint in --out")
+    add("--overwrite", action="store_true", help="replace the run in --out")
+    add("--watch", action="store_true", help="check every array from the first step on, and stop "
+        "at the first NaN or infinity (slow; happens by itself once a loss is NaN)")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    options.set_defaults(demo=demo)
+    return options
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help that shows defaults, where there are any, and keeps the description's lines."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
+
+
+def main(
+    parser: Parser,
+    train: Callable[[Settings], Any],
+    instead: Mapping[str, Callable[[Settings], Any]] | None = None,
+) -> None:
+    """Run a demo. instead: by option, what is done with the run in --out if that option is given.
+
+    Chooses the device and seeds the random generator first. See run_main for errors.
+    """
+    def demo() -> None:
+        settings = parser.parse_args()
+        chosen = [name for name in instead or {} if getattr(settings, name) is not None]
+        if settings.resume or chosen:
+            parser.set_defaults(**saved_options(parser, checkpoints.read(settings.out)))
+            settings = parser.parse_args()
+        elif checkpoints.exists(settings.out) and not settings.overwrite:
+            raise UsageError(
+                f"{settings.out} holds a run already: continue it with --resume, replace it with "
+                "--overwrite, or choose another folder with --out"
+            )
+        backend.use_device(settings.device)
+        backend.seed(settings.seed)
+        (instead[chosen[0]] if chosen else train)(settings)
+
+    run_main(demo)
+
+
+def saved_options(parser: Parser, checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
+    """The options of a checkpoint, read as if they were typed, and refused where those would be.
+
+    Raises CheckpointError where another demo made it.
+    """
+    known = vars(parser.parse_args([]))
+    if checkpoint.demo != known["demo"]:
+        raise checkpoints.CheckpointError(
+            f"this run was made by demos/{checkpoint.demo}.py, not by demos/{known['demo']}.py"
+        )
+    kept = {name: value for name, value in checkpoint.options.items()
+            if name in known.keys() - {"demo"} - NOT_INHERITED and value is not None}
+    words = []
+    for name, value in kept.items():
+        option = "--" + name.replace("_", "-")
+        words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
+    options = vars(parser.parse_args(words))
+    return {name: options[name] for name in kept}
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Call main; an error that its user can mend becomes one sentence and exit status 2."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # for paths that are no proper text
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (UsageError, MemoryError) as error:
+        if "--debug" in sys.argv:
+            raise
+        advice = ""
+        if isinstance(error, MemoryError):
+            advice = "; a smaller --batch-size needs less"
+        if isinstance(error, watch.NotFinite):
+            advice = "; a lower --lr usually helps (the last good checkpoint is kept)"
+        print(f"error: {error}{advice}", file=sys.stderr)
+        sys.exit(2)

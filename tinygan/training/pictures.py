@@ -1,0 +1,93 @@
+"""What a generator draws from latents: the grids of a run, interpolations, samples to measure."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from .. import plots
+from ..backend import to_device
+from ..files import UsageError
+from ..tensor import Tensor, no_grad
+
+GRID = 64  # images in the grid of a run, in rows of 8; with classes, 10 of each, a class to a row
+BLOCK = 500  # images that are made at a time
+
+
+class Pictures:
+    """Images from latents z ~ N(0, 1), and from labels where the generator has classes.
+
+    generate  makes images (N, H, W, C) in [-1, 1] from latents (N, latent), a Tensor, and if
+              there are classes from labels (N,), an array of integers, as its second argument
+    latent    numbers in a latent
+    classes   how many labels there are, 0 for none
+    seed      of the latents in draw() and draw_interpolation()
+    """
+
+    def __init__(
+        self, generate: Callable[..., Tensor], latent: int, *, classes: int = 0, seed: int = 0
+    ):
+        self.generate, self.latent, self.classes = generate, latent, classes
+        # A generator of its own: what is drawn for pictures must not change the training.
+        random = numpy.random.default_rng(seed + 1)
+        self.fixed = random.standard_normal((GRID, latent), dtype=numpy.float32)
+
+    def from_latents(
+        self, latents: numpy.ndarray, labels: numpy.ndarray | None = None
+    ) -> numpy.ndarray:
+        """Images (N, H, W, C) in main memory from latents (N, latent) and labels (N,), if any.
+
+        Raises UsageError for labels that the generator does not take.
+        """
+        if labels is not None and not self.classes:
+            raise UsageError("this generator knows no labels: it was trained without them")
+        if labels is not None and not (0 <= labels.min() and labels.max() < self.classes):
+            raise UsageError(f"labels from 0 to {self.classes - 1}, not {labels}")
+        images = []
+        with no_grad():
+            for start in range(0, len(latents), BLOCK):
+                block = slice(start, start + BLOCK)
+                given = [] if labels is None else [to_device(labels[block])]
+                images.append(self.generate(Tensor(to_device(latents[block])), *given).numpy())
+        return numpy.concatenate(images)
+
+    def samples(
+        self, count: int, seed: int = 0, labels: numpy.ndarray | None = None
+    ) -> numpy.ndarray:
+        """Images (count, H, W, C) from latents of that seed; labels (count,) are drawn if None."""
+        random = numpy.random.default_rng(seed)
+        latents = random.standard_normal((count, self.latent), dtype=numpy.float32)
+        if self.classes and labels is None:
+            labels = random.integers(self.classes, size=count)
+        return self.from_latents(latents, labels)
+
+    def draw(self, path: Path) -> None:
+        """Write a grid of images, always of the same latents, as a PNG."""
+        if not self.classes:
+            return plots.save_grid(self.from_latents(self.fixed), path)
+        latents = numpy.tile(self.fixed[:10], (self.classes, 1))  # the same ten in every row
+        labels = numpy.repeat(numpy.arange(self.classes), 10)
+        plots.save_grid(self.from_latents(latents, labels), path, columns=10)
+
+    def draw_interpolation(self, path: Path) -> None:
+        """Write a PNG of eight rows, each on the way from one latent to another."""
+        latents = interpolate(self.fixed[:8], self.fixed[8:16], 12)
+        labels = numpy.repeat(numpy.arange(8), 12) % self.classes if self.classes else None
+        plots.save_grid(self.from_latents(latents, labels), path, columns=12)
+
+
+def interpolate(start: numpy.ndarray, end: numpy.ndarray, count: int) -> numpy.ndarray:
+    """count latents on the way from start to end, row by row: (N, Z), (N, Z) -> (N*count, Z).
+
+    Along the arc rather than the chord: in high dimensions all latents lie near a sphere, and
+    the middle of a chord is a point that G never saw (White 2016).
+    """
+    position = numpy.linspace(0, 1, count, dtype=numpy.float32)[None, :, None]
+    first, last = start[:, None, :], end[:, None, :]
+    cosine = (first * last).sum(2, keepdims=True)
+    cosine /= numpy.linalg.norm(first, axis=2, keepdims=True)
+    cosine /= numpy.linalg.norm(last, axis=2, keepdims=True)
+    angle = numpy.arccos(numpy.clip(cosine, -0.999, 0.999))
+    arc = numpy.sin((1 - position) * angle) * first + numpy.sin(position * angle) * last
+    return (arc / numpy.sin(angle)).reshape(-1, start.shape[1]).astype(numpy.float32)
