@@ -35,7 +35,7 @@ def one_hot(labels):
 
 
 def test_the_label_picks_one_of_d_s_ten_answers(cgan):
-    D = cgan.Discriminator(channels=1, width=4, reach=1).eval()
+    D = cgan.Discriminator(channels=1, width=4, max_shift=1).eval()
     images = Tensor(numpy.random.default_rng(0).standard_normal((10, 28, 28, 1), dtype="float32"))
     answers = D.answers(images).numpy()
     labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
@@ -46,7 +46,7 @@ def test_the_label_picks_one_of_d_s_ten_answers(cgan):
 
 
 def test_d_learns_from_its_answer_to_the_label_alone(cgan):
-    D = cgan.Discriminator(channels=1, width=4, reach=1)
+    D = cgan.Discriminator(channels=1, width=4, max_shift=1)
     last = D.answers.layers[-1]
     D(Tensor(numpy.ones((4, 28, 28, 1), dtype="float32")), one_hot([7, 7, 2, 7])).sum().backward()
     moved = numpy.flatnonzero(last.bias.grad.numpy())
@@ -105,7 +105,7 @@ def test_d_sees_moved_images_for_three_fifths_of_the_run(name, monkeypatch, tmp_
 
     class Watched(RandomTranslation):
         def forward(self, x):
-            reaches.append(self.reach)
+            reaches.append(self.max_shift)
             return super().forward(x)
 
     monkeypatch.setattr(demo, "RandomTranslation", Watched)

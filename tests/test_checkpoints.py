@@ -5,11 +5,11 @@ import zipfile
 
 import numpy
 import pytest
+from tinygan.checkpoints import Checkpoint, CheckpointError, build, describe
 
 import tinygan
 from tinygan import Tensor, checkpoints, layers, no_grad, training
 from tinygan.backend import to_device, to_host
-from tinygan.checkpoints import Checkpoint, CheckpointError, build, describe
 from tinygan.files import UsageError
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 

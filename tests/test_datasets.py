@@ -10,8 +10,9 @@ from PIL import Image
 
 import tinygan
 from tinygan import datasets
-from tinygan.backend import UsageError, to_host
+from tinygan.backend import to_host
 from tinygan.datasets import DataError, Dataset, batches, folder, load, mnist, read_idx
+from tinygan.files import UsageError
 
 
 def idx(array):

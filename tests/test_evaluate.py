@@ -5,10 +5,10 @@ import sys
 
 import numpy
 import pytest
+from tinygan.checkpoints import Checkpoint, describe
 
 import tinygan
 from tinygan import checkpoints, datasets, evaluate, metrics
-from tinygan.checkpoints import Checkpoint, describe
 from tinygan.files import UsageError
 from tinygan.layers import Dense, Reshape, Sequential, Tanh
 from tinygan.metrics import as_images

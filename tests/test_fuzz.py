@@ -24,13 +24,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tinygan.checkpoints import CheckpointError
 
 from tinygan import Tensor, checkpoints, losses, plots, training
 from tinygan.backend import random_normal
-from tinygan.checkpoints import CheckpointError
 from tinygan.datasets import DataError, folder, load, mnist, read_idx
 from tinygan.files import UsageError, replacing
-from tinygan.layers import BatchNorm, Dense, Reshape, Sequential
+from tinygan.layers import Dense, Reshape, Sequential
+from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 NUMBERS = [0, 1, 2, 3, 28, 255, 256, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1]
@@ -322,7 +323,7 @@ def small_run():
     options = training.parse(training.parser("", "unused", steps=4, batch_size=4, latent=2))
     before = str([owner.state() for owner in parts.values()])
     try:
-        run = training.Run(options, 8, losses.NonSaturating(), average.average, parts)
+        run = training.Run(options, 8, losses.NonSaturating(), average.network, parts)
     except UsageError:
         assert str([owner.state() for owner in parts.values()]) == before
         raise

@@ -14,7 +14,8 @@ from PIL import Image
 
 from tinygan import Tensor
 from tinygan.files import UsageError, replacing
-from tinygan.layers import BatchNorm, Dense, LeakyReLU, Sequential, Tanh
+from tinygan.layers import Dense, LeakyReLU, Sequential, Tanh
+from tinygan.normalization import BatchNorm
 from tinygan.plots import (
     grid,
     save_animation,

@@ -6,10 +6,10 @@ import sys
 import numpy
 import pytest
 from PIL import Image
+from tinygan.checkpoints import Checkpoint, describe
 
 import tinygan
 from tinygan import checkpoints, plots, sample, training
-from tinygan.checkpoints import Checkpoint, describe
 from tinygan.files import UsageError
 from tinygan.layers import Dense, Reshape, Sequential, Tanh
 

@@ -17,7 +17,8 @@ import tinygan
 from tinygan import Tensor, checkpoints, grad, losses, no_grad, training
 from tinygan.backend import random_normal
 from tinygan.gradcheck import check_gradients
-from tinygan.layers import BatchNorm, Conv2d, LeakyReLU, RandomTranslation
+from tinygan.layers import Conv2d, LeakyReLU, RandomTranslation
+from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 DEMOS = Path(__file__).parent.parent / "demos"

@@ -7,7 +7,8 @@ import pytest
 from test_training import DEMOS, arrays_of, assert_same_run, demo
 
 from tinygan import Tensor, checkpoints
-from tinygan.layers import BatchNorm, RandomTranslation
+from tinygan.layers import RandomTranslation
+from tinygan.normalization import BatchNorm
 
 SHORT = ["--steps", "12", "--batch-size", "8", "--width", "4"]
 PENALTIES = ["gradient", "clip"]

@@ -1,10 +1,14 @@
 """The games that generator G and discriminator D play, and the penalties on D.
 
 x are real images, G(z) generated ones. D answers with logits: l is any real number, and
-sigmoid(l) = 1 / (1 + e^-l) the probability that the image is real. Every loss takes logits
+sigmoid(l) = 1 / (1 + e^-l) is the probability that the image is real. Every loss takes logits
 (N, 1), is averaged over the batch, and is to be minimised. Since
--log sigmoid(l) = softplus(-l) and -log(1 - sigmoid(l)) = softplus(l), no logarithm of a
-probability that rounds to zero is ever taken.
+-log sigmoid(l) = softplus(-l) and -log(1 - sigmoid(l)) = softplus(l), no logarithm is ever taken
+of a probability that rounds to zero.
+
+Each game also says what its numbers mean: balance is D's loss while it cannot tell real from
+generated, reading explains the log to whoever watches it, and answers(real_logits, fake_logits)
+are the numbers about D to log.
 """
 
 import math
@@ -12,24 +16,24 @@ from collections.abc import Callable
 
 from . import functions
 from .backend import random_uniform, xp
-from .functions import relu, softplus
+from .functions import relu, sigmoid, softplus
 from .tensor import Tensor, grad
 
 
 class Minimax:
     """min over G, max over D of  E log D(x) + E log(1 - D(G(z))).  Goodfellow et al. 2014, eq. 1.
 
-    D minimises -E log D(x) - E log(1 - D(G(z))); at its best against a perfect G it answers
-    1/2 everywhere and its loss is 2 log 2 = 1.386. G minimises E log(1 - D(G(z))), whose
+    D minimises -E log D(x) - E log(1 - D(G(z))). Against a perfect G the best it can do is to
+    answer 1/2 everywhere, and its loss is 2 log 2 = 1.386. G minimises E log(1 - D(G(z))), whose
     gradient vanishes while D is sure of itself: the loss saturates.
     """
 
-    balance = 2 * math.log(2)  # D's loss where it cannot tell real from generated
+    balance = 2 * math.log(2)
     reading = (
         "D(x) and D(G(z)) are the probabilities of being real that D gives to real and to "
-        "generated images. At 1 and 0 D sees through everything and G learns little; where both "
-        "are 1/2 D cannot tell them apart, and its loss is 2 log 2 = 1.386. In between, the "
-        "losses are a tug of war: that one falls says nothing about the pictures."
+        "generated images. At 1 and 0 D sees through everything and G learns little; at 1/2 and "
+        "1/2 it cannot tell them apart, and its loss is 2 log 2 = 1.386. In between, the losses "
+        "are a tug of war: one that falls says nothing about the pictures."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -37,6 +41,9 @@ class Minimax:
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         return -softplus(fake_logits).mean()
+
+    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"D(x)": sigmoid(real_logits).mean(), "D(G(z))": sigmoid(fake_logits).mean()}
 
 
 class NonSaturating(Minimax):
@@ -58,8 +65,9 @@ class LeastSquares:
 
     balance = 0.25
     reading = (
-        "D answers 1 for real and 0 for generated images, without a sigmoid. Where it cannot "
-        "tell them apart it answers 1/2 and its loss is 1/4; near 0 it sees through everything."
+        "D(x) and D(G(z)) are D's mean answers, without a sigmoid: it aims at 1 for real and at 0 "
+        "for generated images. Where it cannot tell them apart it answers 1/2, and its loss is "
+        "1/4; with a loss near 0 it sees through everything."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -67,6 +75,9 @@ class LeastSquares:
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         return ((fake_logits - 1.0) ** 2).mean() * 0.5
+
+    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"D(x)": real_logits.mean(), "D(G(z))": fake_logits.mean()}
 
 
 class Hinge:
@@ -77,8 +88,9 @@ class Hinge:
 
     balance = 2.0
     reading = (
-        "D's loss is 2 where it cannot tell real from generated images, and 0 where it answers "
-        "above 1 to all real and below -1 to all generated ones."
+        "l(x) and l(G(z)) are D's mean answers to real and to generated images. Its loss is 2 "
+        "while it cannot tell them apart, and 0 once it answers above 1 to all real and below -1 "
+        "to all generated ones."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -87,19 +99,23 @@ class Hinge:
     def generator(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
 
+    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"l(x)": real_logits.mean(), "l(G(z))": fake_logits.mean()}
+
 
 class Wasserstein:
     """The critic minimises E l(G(z)) - E l(x), G minimises -E l(G(z)).  Arjovsky et al. 2017.
 
-    Minus the critic's loss estimates the Wasserstein distance, as long as the critic is kept
-    1-Lipschitz: by clip_weights or by gradient_penalty.
+    Minus the critic's loss estimates the Wasserstein distance, up to a factor, as long as the
+    critic is kept Lipschitz: by gradient_penalty or by clip_weights.
     """
 
     balance = 0.0
     reading = (
-        "Minus the critic's loss estimates the distance between real and generated images, up "
-        "to a factor, while the critic is held 1-Lipschitz. It falls as the pictures get better, "
-        "until the critic sees finer differences than before: late in a run it may rise again."
+        "The Wasserstein estimate, minus the critic's loss, is the distance between real and "
+        "generated images up to a factor, while the critic is kept Lipschitz. It falls as the "
+        "pictures get better, until the critic sees finer differences than before: late in a run "
+        "it may rise again."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -107,6 +123,9 @@ class Wasserstein:
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
+
+    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"Wasserstein estimate": real_logits.mean() - fake_logits.mean()}
 
 
 GAMES = {
@@ -118,14 +137,19 @@ GAMES = {
 }
 
 
+# R1 needs a second-order gradient, which costs as much as the rest of the step, so apply it every
+# fourth step at four times the weight (Karras et al. 2020, appendix B).
+R1_EVERY = 4
+
+
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """E (|grad l(u)| - 1)^2 at random points u between real and fake images; weigh it with 10.
 
     Gulrajani et al. 2017, eq. 3. The norm is over all pixels of an image; 1e-12 under the root
-    keeps its derivative finite at zero. The critic must treat images one by one (no BatchNorm).
+    keeps its derivative finite at zero. The critic must judge each image by itself: no BatchNorm.
     """
-    share = random_uniform(real.shape[0], *[1] * (real.ndim - 1)).astype(real.dtype)
-    between = Tensor(share * real.data + (1 - share) * fake.data, requires_grad=True)
+    t = random_uniform(real.shape[0], *[1] * (real.ndim - 1)).astype(real.dtype)  # (N, 1, ...)
+    between = Tensor(t * real.data + (1 - t) * fake.data, requires_grad=True)
     norm = functions.sqrt(_squared_slopes(critic, between) + 1e-12)
     return ((norm - 1.0) ** 2).mean()
 
