@@ -20,9 +20,6 @@ from .gpu import DeviceError, working_cupy
 class _Backend:
     """Stands for the chosen array module: `xp.exp` is numpy.exp or cupy.exp."""
 
-    def __init__(self, module: ModuleType):
-        self._choose(module)
-
     def _choose(self, module: ModuleType) -> None:
         self.__dict__.clear()
         self.__dict__["module"] = module
@@ -35,7 +32,8 @@ class _Backend:
         return value
 
 
-xp = _Backend(np)
+xp = _Backend()
+xp._choose(np)
 _device = "cpu"
 
 

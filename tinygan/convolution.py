@@ -159,9 +159,7 @@ def _patches(x: Any, kernel: int, stride: int, padding: int) -> tuple[Any, int, 
     n, height, width, channels = x.shape
     rows, columns = (_count(size, kernel, stride, padding) for size in (height, width))
     if padding:
-        padded = xp.zeros(
-            (n, height + 2 * padding, width + 2 * padding, channels), dtype=x.dtype
-        )
+        padded = xp.zeros((n, height + 2 * padding, width + 2 * padding, channels), dtype=x.dtype)
         padded[:, padding : padding + height, padding : padding + width] = x
         x = padded
     image, line, pixel, channel = x.strides

@@ -10,7 +10,7 @@ they are on as a constant: their second derivative is zero, as it is everywhere 
 """
 
 import builtins
-import math
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,9 +79,7 @@ def power(x: Tensor, exponent: float) -> Tensor:
         raise TypeError("power: the exponent is a number; write exp(tensor * log(x)) otherwise")
     if exponent == 0:  # where 0 * x^-1 would be 0 * infinity at x = 0
         return record(xp.ones_like(x.data), (x,), lambda dy, y: dy * 0.0)
-    return record(
-        x.data**exponent, (x,), lambda dy, y: dy * (exponent * power(x, exponent - 1))
-    )
+    return record(x.data**exponent, (x,), lambda dy, y: dy * (exponent * power(x, exponent - 1)))
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
@@ -261,7 +259,7 @@ def _softplus(x: Any) -> Any:
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = sum of x over the axes (None: all).  Each summand has dy/dx = 1."""
     reduced = _reduced_axes(x, axis)
-    kept = _kept_shape(x, reduced)
+    kept = tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
     y = _sum(x.data, reduced)
     return record(
         y.reshape(kept) if keepdims else y, (x,),
@@ -271,8 +269,9 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = (1/n) sum of the n numbers of x over the axes (None: all)."""
-    count = x.data.size // builtins.max(1, math.prod(_kept_shape(x, _reduced_axes(x, axis))))
-    return sum(x, axis, keepdims) * (1 / builtins.max(1, count))
+    y = sum(x, axis, keepdims)
+    n = x.data.size // builtins.max(1, y.data.size)
+    return y * (1 / builtins.max(1, n))
 
 
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -291,9 +290,8 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     reduced = _reduced_axes(x, axis)
     y = x.data.max(axis=reduced, keepdims=True)
     chosen = x.data == y
-    return record(
-        y if keepdims else y.squeeze(reduced), (x,), lambda dy, y: _shared(dy, chosen, reduced)
-    )
+    y = y if keepdims else y.squeeze(reduced)
+    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -301,9 +299,8 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     reduced = _reduced_axes(x, axis)
     y = x.data.min(axis=reduced, keepdims=True)
     chosen = x.data == y
-    return record(
-        y if keepdims else y.squeeze(reduced), (x,), lambda dy, y: _shared(dy, chosen, reduced)
-    )
+    y = y if keepdims else y.squeeze(reduced)
+    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -326,11 +323,6 @@ def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
     if not all(-x.ndim <= i < x.ndim for i in axes):
         raise ShapeError(f"axis {axis} does not exist in shape {x.shape}")
     return tuple(sorted({i % x.ndim for i in axes}))
-
-
-def _kept_shape(x: Tensor, reduced: tuple[int, ...]) -> tuple[int, ...]:
-    """x's shape with length 1 on the reduced axes."""
-    return tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
 
 
 def _shared(dy: Tensor, chosen: Any, reduced: tuple[int, ...]) -> Tensor:
@@ -412,11 +404,8 @@ def concatenate(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
         index = (slice(None),) * (axis % y.ndim) + (slice(start, stop),)
         return lambda dy, y: select(dy, index)
 
-    stops = [builtins.sum(shape[axis] for shape in shapes[: i + 1]) for i in range(len(shapes))]
-    slices = [
-        slice_of(stop - shape[axis], stop) for shape, stop in zip(shapes, stops, strict=True)
-    ]
-    return record(y, tuple(tensors), *slices)
+    ends = itertools.accumulate((shape[axis] for shape in shapes), initial=0)
+    return record(y, tuple(tensors), *itertools.starmap(slice_of, itertools.pairwise(ends)))
 
 
 def stack(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
@@ -430,28 +419,22 @@ def stack(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
     """y is x between zeros: (before, after) of them on each axis.  dx = the inner part of dy."""
-    _require_pairs(x, widths, "pad")
-    shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths, strict=True))
-    return scatter(x, _inside(shape, widths), shape)
+    shape = tuple(before + n + after for n, before, after in _sides(x, widths))
+    inside = tuple(slice(before, before + n) for n, before, _ in _sides(x, widths))
+    return scatter(x, inside, shape)
 
 
 def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
     """y is x without (before, after) numbers at the ends of each axis.  dx = dy padded."""
-    _require_pairs(x, widths, "crop")
-    if any(before + after > n for n, (before, after) in zip(x.shape, widths, strict=True)):
+    if any(before + after > n for n, before, after in _sides(x, widths)):
         raise ShapeError(f"crop: {widths} takes away more than there is in {x.shape}")
-    return select(x, _inside(x.shape, widths))
+    return select(x, tuple(slice(before, n - after) for n, before, after in _sides(x, widths)))
 
 
-def _require_pairs(x: Tensor, widths: Sequence[tuple[int, int]], function: str) -> None:
+def _sides(x: Tensor, widths: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
     if len(widths) != x.ndim:
-        raise ShapeError(f"{function}: shape {x.shape} needs {x.ndim} pairs, got {len(widths)}")
-
-
-def _inside(shape: Sequence[int], widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
-    return tuple(
-        slice(before, n - after) for n, (before, after) in zip(shape, widths, strict=True)
-    )
+        raise ShapeError(f"shape {x.shape} has {x.ndim} axes, but {widths} are {len(widths)} pairs")
+    return [(n, before, after) for n, (before, after) in zip(x.shape, widths, strict=True)]
 
 
 def select(x: Tensor, index: Any) -> Tensor:

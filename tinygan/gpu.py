@@ -1,7 +1,4 @@
-"""Which sentence to say where the GPU that was asked for cannot be used.
-
-A first reader may skip this file: it holds nothing of a GAN.
-"""
+"""Why the GPU that was asked for cannot be used, and what to do. A first reader may skip this."""
 
 from types import ModuleType
 

@@ -100,10 +100,8 @@ def batch_norm(
         sum_dy, sum_dy_c = sums(dy)
         return (dy - sum_dy * per_row - c * (sum_dy_c * (r * r * per_row))) * (scale * r)
 
-    y = record(
-        y, (x, scale, shift), dx, lambda dy, y: r * sums(dy)[1], lambda dy, y: sums(dy)[0]
-    )
-    return y, batch_mean, variance
+    by_scale, by_shift = (lambda dy, y: r * sums(dy)[1]), (lambda dy, y: sums(dy)[0])
+    return record(y, (x, scale, shift), dx, by_scale, by_shift), batch_mean, variance
 
 
 @fused

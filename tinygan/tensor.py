@@ -183,9 +183,7 @@ def _record(on: bool) -> Iterator[None]:
         _recording = before
 
 
-def grad(
-    output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False
-) -> list[Tensor]:
+def grad(output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
     """d(output)/dx for each x of inputs, without touching any .grad.
 
     Only the paths that lead to the inputs are walked. With create_graph the result can be
