@@ -22,13 +22,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy
-
-from tinygan import Tensor, datasets, grad, losses, no_grad, plots, training
+from tinygan import Tensor, datasets, grad, losses, metrics, no_grad, plots, training
 from tinygan.backend import random_normal
 from tinygan.functions import reshape
 from tinygan.layers import Dense, LeakyReLU, Sequential
-from tinygan.metrics import Modes, count_modes
 from tinygan.optimizers import Adam
 
 SHOWN, ARROWS = 480, 120  # points in the view, and how many of them with an arrow
@@ -56,7 +53,7 @@ def packed(points: Tensor, pack: int) -> Tensor:
 
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "ring", __doc__, steps=10_000, batch_size=128, latent=2, lr=2e-3, d_lr=5e-5, units=128
+        "ring", __doc__, steps=10_000, batch_size=128, latent=2, lr=2e-3, d_lr=5e-5, width=128
     )
     add = parser.add_argument
     add("--data", default="ring", choices=datasets.PLANE, help="where the real points lie")
@@ -91,31 +88,29 @@ class Laboratory:
         with no_grad():
             return self.G(self.latents)
 
-    def loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """G's loss on packs, against D as it is or as it will be."""
+    def loss_of_g(self, real: Tensor, fake: Tensor) -> Tensor:
+        """On points (N, 2), against D as it is or as it will be."""
+        real, fake = packed(real, self.settings.pack), packed(fake, self.settings.pack)
         return losses.unrolled(self.game, self.D, real, fake, steps=self.settings.unrolled,
                                rate=self.settings.unrolled_lr)
 
     def draw(self, path: Path) -> None:
-        samples, pack = self.samples(), self.settings.pack
-        fake = Tensor(samples.data[:SHOWN], requires_grad=True)
-        (slopes,) = grad(self.loss(packed(self.real, pack), packed(fake, pack)), [fake])
+        fake = Tensor(self.samples().data[:SHOWN], requires_grad=True)
+        (slopes,) = grad(self.loss_of_g(self.real, fake), [fake])
         side = 1.4 * float(abs(self.mixture.centers).max())
-        land = plots.landscape(lambda x: self.game.answer(self.D(x)), fake.numpy(), pack, side)
-        steps, panels = self.run.curves() if self.run else ([], {})
-        modes = count_modes(samples.numpy(), *self.mixture)
+        land = plots.landscape(lambda packs: self.game.answer(self.D(packs)), fake.numpy(),
+                               self.settings.pack, side)
         plots.save_laboratory(
-            path, self.real.numpy(), fake.numpy(), -slopes.numpy()[:ARROWS], land, side, steps,
-            panels, self.settings.steps, f"{modes.captured} of {len(self.mixture.centers)} found, "
-            f"{modes.on_one:.1%} of samples on one",
+            path, self.real.numpy(), fake.numpy(), -slopes.numpy()[:ARROWS], land, side,
+            *(self.run.curves() if self.run else ([], {})), self.settings.steps,
+            f"step {self.run.step}" if self.run else "",
         )
 
 
 pictures = Laboratory
 
 
-def train(settings: argparse.Namespace) -> Modes:
-    """The run; what G has found at its end."""
+def train(settings: argparse.Namespace) -> None:
     parts = build(settings)
     G, D = parts.values()
     mixture, pack, batch = datasets.PLANE[settings.data](), settings.pack, settings.batch_size
@@ -129,16 +124,16 @@ def train(settings: argparse.Namespace) -> Modes:
         reading=game.reading, levels={"losses": (game.balance, "D loss in balance")},
     )
 
-    def fake_packs() -> Tensor:
-        return packed(G(Tensor(random_normal(batch * pack, settings.latent))), pack)
+    def generated() -> Tensor:
+        return G(Tensor(random_normal(batch * pack, settings.latent)))
 
     for _ in run:
         adam_g.lr, adam_d.lr = settings.lr * run.time_left, settings.d_lr * run.time_left
 
         # (1) Update D, which sees packs of real or of generated points.
-        real = packed(Tensor(mixture.samples(batch * pack)), pack)
+        points = Tensor(mixture.samples(batch * pack))
         with no_grad():
-            fake = fake_packs()
+            real, fake = packed(points, pack), packed(generated(), pack)
         real_logits, fake_logits = D(real), D(fake)
         d_loss = objective = game.discriminator(real_logits, fake_logits)
         if settings.loss == "wasserstein":  # whose critic must not grow steep
@@ -148,7 +143,7 @@ def train(settings: argparse.Namespace) -> Modes:
         adam_d.step()
 
         # (2) Update G, against D as it is or as it will be.
-        g_loss = laboratory.loss(real, fake_packs())
+        g_loss = laboratory.loss_of_g(points, generated())
         adam_g.zero_grad()
         g_loss.backward()
         adam_g.step()
@@ -158,16 +153,8 @@ def train(settings: argparse.Namespace) -> Modes:
                     answers=game.answers(real_logits, fake_logits))
 
     plots.save_player(run.frames(), run.out / "samples.html")
-    random, side = numpy.random.default_rng(settings.seed), abs(mixture.centers).max()
-    points = {
-        "points strewn over the square": random.uniform(-side, side, (MEASURED, 2)),
-        "samples of G": laboratory.samples().numpy(),
-        "real points": mixture.samples(MEASURED),
-    }
-    found = {name: count_modes(array, *mixture) for name, array in points.items()}
     if run.finished:
-        training.report(run.out, {name: modes._asdict() for name, modes in found.items()}, points)
-    return found["samples of G"]
+        metrics.report_modes(settings, laboratory.samples().numpy(), mixture)
 
 
 if __name__ == "__main__":
