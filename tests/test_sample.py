@@ -134,7 +134,6 @@ def test_rows_lead_from_one_latent_to_another(run, tmp_path):
     [
         (0, ["--digit", "7"], ["without labels", "7", "cgan"]),
         (4, ["--digit", "4"], ["--digit 4", "0 to 3"]),
-        (4, ["--digit", "-1"], ["--digit -1", "0 to 3"]),
     ],
 )
 def test_a_digit_that_cannot_be_made_is_an_error(run, tmp_path, classes, options, words):
