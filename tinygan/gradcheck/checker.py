@@ -1,7 +1,7 @@
 """check_gradients: backprop's gradients against finite differences, in float64."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -166,10 +166,10 @@ class _Check:
         return GradientMismatch(f"{self.name}, {self.order} derivative{what}\nhint: {hint}")
 
 
-def _gradients(loss: Tensor, inputs: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
+def _gradients(loss: Tensor, xs: Collection[Tensor], create_graph: bool = False) -> list[Tensor]:
     """d(loss)/dx for each x: zeros if the loss does not depend on it."""
-    found = backpropagate(loss, inputs, create_graph) if loss.requires_grad else {}
-    return [found[x] if x in found else Tensor(xp.zeros_like(x.data)) for x in inputs]
+    found = backpropagate(loss, xs, create_graph) if loss.requires_grad else {}
+    return [found[x] if x in found else Tensor(xp.zeros_like(x.data)) for x in xs]
 
 
 def _checked_output(name: str, function: Callable[..., Any], inputs: list[Tensor]) -> Tensor:
