@@ -1,9 +1,8 @@
 """The laboratory: watch a GAN learn points in the plane, lose some of their modes, and be cured.
 
-In the view red are generated points, blue real ones; the colour beneath them is what D answers
-there, and the arrows show where the gradient of its loss pushes G's points. The data are eight
-Gaussians on a ring, 25 on a grid, or a spiral. G learns forty times as fast as D, outruns it, and
-finds a few modes only, or runs from one to the next: mode collapse. Remedies, also together:
+Red are generated points, blue real ones; the colour beneath is what D answers there, the arrows
+show where the gradient of its loss pushes G's points. G learns forty times as fast as D, outruns
+it, and finds a few modes only: mode collapse. Remedies, which can be combined:
 
 --pack 2      D sees points in pairs and so notices when they are all alike.
               Lin et al. 2018, "PacGAN".
@@ -14,22 +13,18 @@ finds a few modes only, or runs from one to the next: mode collapse. Remedies, a
 --bend        D's first layer starts with its kinks where the data are, not all in the middle.
               No cure by itself; beside --pack it finds more of the grid. (No paper; ours.)
 
-At the end: how many modes 2,500 samples find, between points strewn at random and real ones. A
-sample is on the nearest mode if at most 3 deviations away; one such sample finds it.
+At the end: how many modes 2,500 samples find, between points strewn over the square and real
+ones. A sample is on the nearest mode if at most 3 deviations away; one such sample finds it.
 """
 
 import argparse
-import copy
 from pathlib import Path
 from typing import Any
 
-import numpy
-
-from tinygan import Tensor, datasets, grad, losses, no_grad, plots, training
-from tinygan.backend import random_normal, to_device
+from tinygan import Tensor, datasets, grad, losses, metrics, no_grad, plots, training
+from tinygan.backend import random_normal
 from tinygan.functions import reshape
 from tinygan.layers import Dense, LeakyReLU, Sequential
-from tinygan.metrics import Modes, count_modes
 from tinygan.optimizers import Adam
 
 SHOWN, ARROWS = 480, 120  # points in the view, and how many of them with an arrow
@@ -55,36 +50,11 @@ def packed(points: Tensor, pack: int) -> Tensor:
     return reshape(points, (-1, 2 * pack))
 
 
-def generator_loss(
-    game: losses.Minimax, D: Sequential, real: Tensor, fake: Tensor, steps: int, rate: float
-) -> Tensor:
-    """G's loss against the D that D would become in some more steps of gradient descent.
-
-    w[0] = D's weights,  w[k+1] = w[k] - rate dL_D(w[k]; real, fake) / dw,  L_G(w[steps]; fake)
-
-    Every w[k] but the first depends on fake: create_graph records how, and the gradient runs
-    through D's answer to what G does. D stays as it is.
-    """
-    later = copy.deepcopy(D) if steps else D
-    layers = [layer for layer in later.layers if isinstance(layer, Dense)]
-    for _ in range(steps):
-        d_loss = game.discriminator(later(real), later(fake))
-        weights = [weight for layer in layers for weight in (layer.weight, layer.bias)]
-        slopes = grad(d_loss, weights, create_graph=True)
-        moved = [weight - rate * slope for weight, slope in zip(weights, slopes, strict=True)]
-        for layer, weight, bias in zip(layers, moved[::2], moved[1::2], strict=True):
-            layer.weight, layer.bias = weight, bias
-    with later.frozen():  # weights that no step has moved are constants for G
-        return game.generator(later(fake))
-
-
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "ring", __doc__, steps=10_000, batch_size=128, latent=2, lr=2e-3, d_lr=5e-5
+        "ring", __doc__, steps=10_000, batch_size=128, latent=2, lr=2e-3, d_lr=5e-5, width=128
     )
     add = parser.add_argument
-    add("--width", type=training.positive(int), default=128, metavar="N",
-        help="units in each of the two hidden layers of G and of D")
     add("--data", default="ring", choices=datasets.PLANE, help="where the real points lie")
     add("--loss", default="non-saturating", choices=losses.GAMES,
         help="the game; wasserstein with a gradient penalty")
@@ -99,92 +69,70 @@ def options() -> argparse.ArgumentParser:
 
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
-    width = settings.width
-    G, D = make_network(settings.latent, 2, width), make_network(2 * settings.pack, 1, width)
-    if settings.bend:
-        bend(D.layers[0], real_packs(settings, width))
-    return {"G": G, "D": D}
+    G = make_network(settings.latent, 2, settings.width)
+    return {"G": G, "D": make_network(2 * settings.pack, 1, settings.width)}
 
 
-def real_packs(settings: argparse.Namespace, count: int) -> Tensor:
-    points = datasets.PLANE[settings.data]().samples(count * settings.pack)
-    return packed(Tensor(points), settings.pack)
-
-
-class View:
-    """Always the same real points and samples of the same latents, with D's answers beneath."""
+class Laboratory:
+    """What is shown: always the same real points and latents, as G and D stand."""
 
     def __init__(self, settings: argparse.Namespace, parts: dict[str, Any]):
-        self.settings, self.game = settings, losses.GAMES[settings.loss]()
-        self.G, self.D = parts["G"], parts["D"]
+        self.settings, self.G, self.D = settings, parts["G"], parts["D"]
+        self.game, self.mixture = losses.GAMES[settings.loss](), datasets.PLANE[settings.data]()
         self.latents = Tensor(random_normal(MEASURED, settings.latent))
-        self.real = real_packs(settings, SHOWN // settings.pack)
-        self.mixture = datasets.PLANE[settings.data]()
+        self.real = Tensor(self.mixture.samples(SHOWN // settings.pack * settings.pack))
         self.run: training.Run | None = None
 
     def samples(self) -> Tensor:
         with no_grad():
             return self.G(self.latents)
 
-    def loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """G's loss on packs, against D as it is or as it will be."""
-        settings = self.settings
-        return generator_loss(
-            self.game, self.D, real, fake, settings.unrolled, settings.unrolled_lr
-        )
+    def loss_of_g(self, real: Tensor, fake: Tensor) -> Tensor:
+        """On points (N, 2), against D as it is or as it will be."""
+        real, fake = packed(real, self.settings.pack), packed(fake, self.settings.pack)
+        return losses.unrolled(self.game, self.D, real, fake, steps=self.settings.unrolled,
+                               rate=self.settings.unrolled_lr)
 
     def draw(self, path: Path) -> None:
-        pack, samples = self.settings.pack, self.samples()
-        fake = Tensor(samples.data[:SHOWN], requires_grad=True)
-        (slopes,) = grad(self.loss(self.real, packed(fake, pack)), [fake])
-        steps, panels = self.run.curves() if self.run else ([], {})
-        modes = count_modes(samples.data, *self.mixture)
+        fake = Tensor(self.samples().data[:SHOWN], requires_grad=True)
+        (slopes,) = grad(self.loss_of_g(self.real, fake), [fake])
+        side = 1.4 * float(abs(self.mixture.centers).max())
+        land = plots.landscape(lambda packs: self.game.answer(self.D(packs)), fake.numpy(),
+                               self.settings.pack, side)
         plots.save_laboratory(
-            path, self.real.numpy().reshape(-1, 2), fake.numpy(), -slopes.numpy()[:ARROWS],
-            lambda points: self.answers(points, fake.numpy()), 1.4 * abs(self.mixture.centers).max(),
-            steps, panels, self.settings.steps,
-            f"{modes.captured} of {len(self.mixture.centers)} found, {modes.on_one:.1%} on one",
+            path, self.real.numpy(), fake.numpy(), -slopes.numpy()[:ARROWS], land, side,
+            *(self.run.curves() if self.run else ([], {})), self.settings.steps,
+            f"step {self.run.step}" if self.run else "",
         )
 
-    def answers(self, points: numpy.ndarray, generated: numpy.ndarray) -> numpy.ndarray:
-        """D's answers (N,) at points (N, 2), from 0 to 1.
 
-        With --pack, the mean over 16 packs that are filled up with generated points.
-        """
-        pack = self.settings.pack
-        others = generated[: 16 * (pack - 1)].reshape(16 if pack > 1 else 1, -1)
-        packs = numpy.hstack([points.repeat(len(others), 0), numpy.tile(others, (len(points), 1))])
-        with no_grad():
-            answers = self.game.certainty(self.D(Tensor(to_device(packs)))).numpy()
-        return answers.reshape(len(points), -1).mean(axis=1)
+pictures = Laboratory
 
 
-pictures = View
-
-
-def train(settings: argparse.Namespace) -> Modes:
-    """The run; what G has found at its end."""
+def train(settings: argparse.Namespace) -> None:
     parts = build(settings)
     G, D = parts.values()
-    view = View(settings, parts)
-    game = view.game
+    mixture, pack, batch = datasets.PLANE[settings.data](), settings.pack, settings.batch_size
+    if settings.bend:
+        bend(D.layers[0], packed(Tensor(mixture.samples(settings.width * pack)), pack))
+    laboratory = Laboratory(settings, parts)
+    game = laboratory.game
     adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
-    run = view.run = training.Run(
-        settings, {**parts, "Adam of G": adam_g, "Adam of D": adam_d}, view.draw,
+    run = laboratory.run = training.Run(
+        settings, {**parts, "Adam of G": adam_g, "Adam of D": adam_d}, laboratory.draw,
         reading=game.reading, levels={"losses": (game.balance, "D loss in balance")},
     )
 
-    def fake_packs() -> Tensor:
-        latents = random_normal(settings.batch_size * settings.pack, settings.latent)
-        return packed(G(Tensor(latents)), settings.pack)
+    def generated() -> Tensor:
+        return G(Tensor(random_normal(batch * pack, settings.latent)))
 
     for _ in run:
         adam_g.lr, adam_d.lr = settings.lr * run.time_left, settings.d_lr * run.time_left
 
         # (1) Update D, which sees packs of real or of generated points.
-        real = real_packs(settings, settings.batch_size)
+        points = Tensor(mixture.samples(batch * pack))
         with no_grad():
-            fake = fake_packs()
+            real, fake = packed(points, pack), packed(generated(), pack)
         real_logits, fake_logits = D(real), D(fake)
         d_loss = objective = game.discriminator(real_logits, fake_logits)
         if settings.loss == "wasserstein":  # whose critic must not grow steep
@@ -194,7 +142,7 @@ def train(settings: argparse.Namespace) -> Modes:
         adam_d.step()
 
         # (2) Update G, against D as it is or as it will be.
-        g_loss = view.loss(real, fake_packs())
+        g_loss = laboratory.loss_of_g(points, generated())
         adam_g.zero_grad()
         g_loss.backward()
         adam_g.step()
@@ -202,4 +150,11 @@ def train(settings: argparse.Namespace) -> Modes:
         with no_grad():
             run.log(losses={"D loss": d_loss, "G loss": g_loss},
                     answers=game.answers(real_logits, fake_logits))
-    return view
+
+    plots.save_player(run.frames(), run.out / "samples.html")
+    if run.finished:
+        metrics.report_modes(settings, laboratory.samples().numpy(), mixture)
+
+
+if __name__ == "__main__":
+    training.main(options(), train)

@@ -1,6 +1,7 @@
 """Each mistake of demos/break_it.py shows the symptom that its text promises, in numbers."""
 
 import functools
+import json
 import math
 import subprocess
 import sys
@@ -11,35 +12,45 @@ import pytest
 from PIL import Image
 
 import tinygan
-from tinygan import losses
+from tinygan import Tensor, losses
+from tinygan.backend import random_normal
 from tinygan.layers import Parameter
 from tinygan.optimizers import SGD
+from tinygan.training.trained import load_demo
 
 DEMO = Path(__file__).parents[1] / "demos" / "break_it.py"
 
 
 @pytest.fixture
-def break_it(monkeypatch):
-    monkeypatch.syspath_prepend(DEMO.parent)
-    import break_it
-
-    return break_it
-
-
-@functools.cache
-def run(break_it, name, seed=1):
-    return break_it.train(name, steps=700, seed=seed)
+def break_it():
+    return load_demo("break_it")
 
 
 @pytest.fixture
-def late(break_it):
+def run(break_it, tmp_path_factory):
+    """One run by its name: what train_one returns."""
+    return lambda name, seed=1: _run(break_it.__file__, name, seed, tmp_path_factory.getbasetemp())
+
+
+@functools.cache
+def _run(file, name, seed, folder, steps=700):
+    break_it = load_demo("break_it")
+    words = ["--steps", steps, "--break", name, "--seed", seed, "--out", folder / f"{name}-{seed}"]
+    tinygan.seed(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinygan.training.run.PICTURES", 1)
+        return break_it.train_one(break_it.options().parse_args([str(word) for word in words])).run
+
+
+@pytest.fixture
+def late(run):
     """Of a run by its name, the mean of a measure over the last quarter."""
-    return lambda name, measure: run(break_it, name).late(measure)
+    return lambda name, measure: run(name).late(1 / 4)[measure]
 
 
-def swing(result):
+def swing(run):
     """How much D's loss varies in the second half of a run."""
-    return numpy.std([row["D loss"] for row in result.rows[len(result.rows) // 2 :]])
+    return numpy.std([row["D loss"] for row in run.rows[len(run.rows) // 2 :]])
 
 
 a_real_run = pytest.mark.cpu_only("hundreds of steps, whose outcome is the same on each device")
@@ -47,14 +58,14 @@ a_real_run = pytest.mark.cpu_only("hundreds of steps, whose outcome is the same 
 
 @a_real_run
 def test_the_healthy_run_finds_all_modes(late):
-    assert late("healthy", "modes") > 7
+    assert late("healthy", "modes covered") > 7 / 8
     assert late("healthy", "on a mode") > 0.4
     assert 0.4 < late("healthy", "D(x)") < 0.7
 
 
 @a_real_run
 def test_without_detach_g_stays_on_a_few_modes(late):
-    assert late("no-detach", "modes") <= 0.6 * late("healthy", "modes")
+    assert late("no-detach", "modes covered") <= 0.6 * late("healthy", "modes covered")
 
 
 @a_real_run
@@ -71,18 +82,18 @@ def test_the_saturating_loss_finds_next_to_nothing_against_a_strong_d(late):
 
 
 @a_real_run
-def test_simultaneous_steps_find_fewer_modes_in_the_same_time(break_it):
+def test_simultaneous_steps_find_fewer_modes_in_the_same_time(run):
     found = {
-        name: [row["modes"] for seed in (0, 1) for row in run(break_it, name, seed).rows]
+        name: [row["modes covered"] for seed in (0, 1) for row in run(name, seed).rows]
         for name in ("simultaneous", "healthy")
     }
     assert numpy.mean(found["simultaneous"]) < 0.85 * numpy.mean(found["healthy"])
 
 
 @a_real_run
-def test_a_long_memory_swings_and_loses_modes(break_it, late):
-    assert swing(run(break_it, "beta1-0.9")) > 1.5 * swing(run(break_it, "healthy"))
-    assert late("beta1-0.9", "modes") < 0.6 * late("healthy", "modes")
+def test_a_long_memory_swings_and_loses_modes(run, late):
+    assert swing(run("beta1-0.9")) > 1.5 * swing(run("healthy"))
+    assert late("beta1-0.9", "modes covered") < 0.6 * late("healthy", "modes covered")
 
 
 @a_real_run
@@ -91,13 +102,13 @@ def test_with_mixed_batches_d_answers_otherwise_in_the_step_of_g(late):
         return late(name, "D(G(z)) in G's step") - late(name, "D(G(z))")
 
     assert gap("mixed-batchnorm") > 0.2 > 0.05 > abs(gap("healthy"))
-    assert late("mixed-batchnorm", "modes") < 0.6 * late("healthy", "modes")
+    assert late("mixed-batchnorm", "modes covered") < 0.6 * late("healthy", "modes covered")
 
 
 @a_real_run
 def test_a_strong_d_leaves_g_on_a_few_modes(late):
     assert late("d-too-strong", "D(x)") - late("d-too-strong", "D(G(z))") > 0.5
-    assert late("d-too-strong", "modes") < 0.7 * late("healthy", "modes")
+    assert late("d-too-strong", "modes covered") < 0.7 * late("healthy", "modes covered")
 
 
 @a_real_run
@@ -134,7 +145,8 @@ def test_without_detach_the_gradient_of_g_is_that_of_both_losses(break_it):
     def gradient(detached, both):
         tinygan.seed(0)
         G, D = break_it.network(8, 2), break_it.network(2, 1)
-        game, z, real = losses.NonSaturating(), break_it.noise(), break_it.ring()
+        game, z = losses.NonSaturating(), Tensor(random_normal(128, 8))
+        real = Tensor(break_it.RING.samples(128))
         fake = G(z)
         d_loss = game.discriminator(D(real), D(fake.detach() if detached else fake))
         with D.frozen():
@@ -150,20 +162,6 @@ def test_without_detach_the_gradient_of_g_is_that_of_both_losses(break_it):
     assert numpy.linalg.norm(polluted - clean) > 0.5 * numpy.linalg.norm(clean)
 
 
-def test_modes_are_counted_where_samples_are(break_it):
-    centers = break_it.CENTERS
-    assert break_it.count_modes(centers.repeat(5, 0)) == {"modes": 8, "on a mode": 1.0}
-    assert break_it.count_modes(centers[[0, 0, 3]]) == {"modes": 2, "on a mode": 1.0}
-    assert break_it.count_modes(numpy.zeros((9, 2))) == {"modes": 0, "on a mode": 0.0}
-    few = numpy.concatenate([centers[:1].repeat(99, 0), centers[1:2]])  # 1 of 100, 12.5 are due
-    assert break_it.count_modes(few)["modes"] == 1
-
-
-def test_the_same_seed_gives_the_same_samples(break_it):
-    one, other, another = (break_it.train("healthy", 3, seed).samples for seed in (0, 0, 1))
-    assert numpy.array_equal(one, other) and not numpy.array_equal(one, another)
-
-
 # ---------------------------------------------------------------- as a user runs it
 
 
@@ -172,35 +170,32 @@ def command(*options):
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize(("option", "rows", "columns", "file"),
-                         [(["--break", "no-detach"], 2, 1, "no-detach"), (["--all"], 3, 3, "all")])
-def test_a_sheet_shows_the_healthy_run_and_the_broken_ones(tmp_path, option, rows, columns, file):
+@pytest.mark.parametrize(("option", "rows", "columns"),
+                         [(["--break", "no-detach"], 2, 1), (["--all"], 3, 3)])
+def test_a_sheet_shows_the_healthy_run_and_the_broken_ones(tmp_path, option, rows, columns):
     done = command(*option, "--steps", 2, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "healthy" in done.stdout and "no-detach: G finds few modes" in done.stdout
-    assert done.stdout.count("Measured") == rows * columns
-    (path,) = tmp_path.iterdir()
-    with Image.open(path) as picture:
-        assert path.name == f"{file}.png"
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert len(figures) == rows * columns and {"healthy", "no-detach"} <= figures.keys()
+    with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.size == pytest.approx((6.6 * columns * 90, 2.9 * rows * 90), abs=2)
         assert numpy.asarray(picture.convert("L")).std() > 10
 
 
 def test_help_says_what_to_expect_of_every_mistake(break_it):
-    printed = " ".join(command("--help").stdout.split())
-    for name, text in break_it.BREAKS.items():
-        assert f"{name}: {' '.join(text.split())}" in printed
+    printed = command("--help").stdout
+    assert len(break_it.NAMES) == 9
+    for name in break_it.NAMES[1:]:
+        assert f"\n{name}: " in printed
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], ["--break", "--all", "required"]),
         (["--break", "everything"], ["everything", "no-detach"]),
         (["--all", "--steps", "0"], ["--steps", "above 0"]),
-        (["--all", "--seed", "-1"], ["--seed"]),
-        (["--all", "--device", "tpu"], ["tpu", "gpu"]),
-        (["--break", "no-detach", "--steps", "1", "--out", DEMO], ["cannot write", DEMO.name]),
+        (["--all", "--break", "no-detach"], ["not allowed with"]),
+        (["--break", "no-detach", "--steps", "1", "--out", DEMO], ["cannot use", DEMO.name]),
     ],
 )
 def test_a_wrong_option_is_a_short_message_and_exit_status_2(options, words):

@@ -1,26 +1,23 @@
 """The conditional GAN: what G is told, what D is asked, and digits to order."""
 
-import importlib
-import subprocess
-import sys
-
 import numpy
 import pytest
 from PIL import Image
-from test_training import DEMOS, arrays_of, assert_same_run, demo
+from test_demos import run
+from test_training import demo
 
-from tinygan import Tensor, checkpoints, metrics, training
+from tinygan import Tensor, metrics, training
+from tinygan.backend import to_device
 from tinygan.layers import RandomTranslation
+from tinygan.training import checkpoints
+from tinygan.training.trained import load_demo
 
-SHORT = ["--steps", "12", "--batch-size", "8", "--width", "4"]
+SHORT = ["--steps", "12", "--batch-size", "8", "--width", "4", "--measure", "0"]
 
 
 @pytest.fixture
-def cgan(monkeypatch):
-    monkeypatch.syspath_prepend(DEMOS)
-    import cgan
-
-    return cgan
+def cgan():
+    return load_demo("cgan")
 
 
 @pytest.fixture(scope="module")
@@ -30,90 +27,83 @@ def finished(tmp_path_factory):
     return out, demo("cgan.py", *SHORT, "--out", out)
 
 
-def one_hot(labels):
-    return Tensor(numpy.eye(10, dtype="float32")[labels])
-
-
 def test_the_label_picks_one_of_d_s_ten_answers(cgan):
-    D = cgan.Discriminator(channels=1, width=4, max_shift=1).eval()
+    D = cgan.Discriminator(28, channels=1, width=4, max_shift=1).eval()
     images = Tensor(numpy.random.default_rng(0).standard_normal((10, 28, 28, 1), dtype="float32"))
     answers = D.answers(images).numpy()
     labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
-    logits = D(images, one_hot(labels)).numpy()
+    logits = D(images, to_device(numpy.array(labels))).numpy()
     assert logits.shape == (10, 1)
     numpy.testing.assert_array_equal(logits[:, 0], answers[range(10), labels])
     assert len(set(answers[0])) == 10
 
 
 def test_d_learns_from_its_answer_to_the_label_alone(cgan):
-    D = cgan.Discriminator(channels=1, width=4, max_shift=1)
+    D = cgan.Discriminator(28, channels=1, width=4, max_shift=1)
     last = D.answers.layers[-1]
-    D(Tensor(numpy.ones((4, 28, 28, 1), dtype="float32")), one_hot([7, 7, 2, 7])).sum().backward()
+    images, labels = numpy.ones((4, 28, 28, 1), dtype="float32"), numpy.array([7, 7, 2, 7])
+    D(Tensor(images), to_device(labels)).sum().backward()
     moved = numpy.flatnonzero(last.bias.grad.numpy())
     assert list(moved) == [2, 7]
 
 
-def test_both_players_move_and_g_listens(finished, tmp_path):
-    out, _ = finished
-    demo("cgan.py", *SHORT, "--steps", 1, "--out", tmp_path)
-    before, after = arrays_of(tmp_path), arrays_of(out)
-    weights = [key for key in after if key.startswith(("G/", "D/")) and key.endswith("weight")]
-    assert len(weights) == 7
-    for key in weights:
-        assert (before[key] != after[key]).mean() > 0.5, key
-    generator = training.load_generator(out)
-    latents = numpy.zeros((10, generator.latent), dtype="float32")
-    images = generator.from_latents(latents, numpy.arange(10))
-    assert len({image.tobytes() for image in images}) == 10  # the label alone differs
+def test_a_label_is_as_large_as_the_latents_beside_it(cgan, monkeypatch):
+    seen = []
+    G = cgan.Generator(3, 28, 1, 2)
+    monkeypatch.setattr(G, "layers", seen.append)
+    latents = numpy.arange(6, dtype="float32").reshape(2, 3)
+    G(Tensor(to_device(latents)), to_device(numpy.array([3, 0])))
+    (beside,) = seen
+    assert beside.dtype == numpy.float32
+    expected = numpy.zeros((2, 10), "float32")
+    expected[0, 3] = expected[1, 0] = 10**0.5
+    numpy.testing.assert_allclose(beside.numpy(), numpy.hstack([latents, expected]), rtol=1e-6)
 
 
-def test_a_resumed_run_gives_the_same_bits(finished, tmp_path):
-    out, _ = finished
-    demo("cgan.py", *SHORT, "--out", tmp_path)
-    assert_same_run(out, tmp_path)
-    (tmp_path / checkpoints.FILE).unlink()  # that of step 11 is left
-    demo("cgan.py", "--resume", "--out", tmp_path)
-    assert_same_run(out, tmp_path)
+def test_the_label_alone_makes_another_picture(finished):
+    pictures = training.load(finished[0]).pictures()
+    latents = numpy.zeros((10, pictures.latent), dtype="float32")
+    images = pictures.from_latents(latents, numpy.arange(10))
+    assert len({image.tobytes() for image in images}) == 10
 
 
 def test_a_row_of_the_grid_is_a_class(finished):
     out, _ = finished
-    generator = training.load_generator(out)
-    assert generator.classes == 10
+    assert training.load(out).pictures().classes == 10
     width, height = Image.open(out / "samples.png").size
     assert width == height == 3 * (10 * 29 - 1)
 
 
 def test_digits_to_order(finished):
     out, _ = finished
-    before = arrays_of(out)
+    before = (out / checkpoints.FILE).read_bytes()
     printed = demo("cgan.py", "--digit", 7, "--count", 5, "--out", out)
     assert str(out / "digit-7.png") in printed and "step 12" in printed
     assert Image.open(out / "digit-7.png").size == (3 * (8 * 29 - 1), 3 * 28)
     demo("cgan.py", "--digit", 2, "--count", 5, "--out", out)
     seven, two = (numpy.asarray(Image.open(out / f"digit-{digit}.png")) for digit in (7, 2))
     assert (seven != two).any()
-    after = arrays_of(out)
-    assert all((before[key] == after[key]).all() for key in before)  # nothing was trained
+    assert (out / checkpoints.FILE).read_bytes() == before  # nothing was trained
+
+
+def test_a_digit_is_drawn_on_the_device_that_was_asked_for(finished):
+    printed = demo("cgan.py", "--digit", 7, "--device", "tpu", "--out", finished[0], code=2)
+    assert "tpu" in printed
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan", "cgan"])
-def test_d_sees_moved_images_for_three_fifths_of_the_run(name, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(DEMOS)
-    demo = importlib.import_module(name)
-    reaches = []
+def test_d_sees_shifted_images_for_three_fifths_of_the_run(name, monkeypatch, tmp_path):
+    shifts, forward = [], RandomTranslation.forward
 
-    class Watched(RandomTranslation):
-        def forward(self, x):
-            reaches.append(self.max_shift)
-            return super().forward(x)
+    def watched(layer, x):
+        shifts.append(layer.max_shift)
+        return forward(layer, x)
 
-    monkeypatch.setattr(demo, "RandomTranslation", Watched)
-    monkeypatch.setattr(sys, "argv", [name, "--steps", "10", "--batch-size", "4", "--width", "2",
-                                      "--translate", "3", "--out", str(tmp_path)])
-    demo.main()
-    assert set(reaches) == {3, 0} and reaches == sorted(reaches, reverse=True)
-    assert reaches.count(3) / len(reaches) == pytest.approx(0.6, abs=0.05)
+    monkeypatch.setattr(RandomTranslation, "forward", watched)
+    run(name, tmp_path, "--steps", 10, "--batch-size", 4, "--width", 2, "--translate", 3,
+        "--measure", 0)
+    assert set(shifts) == {3, 0} and shifts == sorted(shifts, reverse=True)
+    assert shifts.count(3) / len(shifts) == pytest.approx(0.6, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +131,7 @@ def test_images_without_labels_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_after_500_steps_it_draws_mostly_what_was_asked_for(tmp_path):
-    command = [sys.executable, str(DEMOS / "cgan.py"), "--steps", "500", "--out", str(tmp_path)]
-    subprocess.run(command, check=True)
+    demo("cgan.py", "--steps", 500, "--measure", 0, "--out", tmp_path)
     labels = numpy.arange(2000) % 10
-    images = training.load_generator(tmp_path).samples(len(labels), labels=labels)
+    images = training.load(tmp_path).pictures().samples(len(labels), labels=labels)
     assert metrics.measure(images, labels).conditional_accuracy > 0.6  # 0.1 by chance

@@ -6,6 +6,8 @@ import sys
 
 import numpy
 import pytest
+
+from tinygan import Tensor, check_gradients, datasets
 from tinygan.classifier import (
     BLOCK,
     WEIGHTS,
@@ -16,8 +18,6 @@ from tinygan.classifier import (
     shipped_classifier,
     train_classifier,
 )
-
-from tinygan import Tensor, check_gradients, datasets
 from tinygan.datasets import Dataset
 
 

@@ -5,11 +5,9 @@ are (cupy_on_cpu/cuda_on_cpu.py): there launches, copies and waits can be counte
 """
 
 import contextlib
-import csv
 import ctypes
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy
 import pytest
 import test_convolution
 import test_functions
+from test_demos import clean
 
 import tinygan
 from tinygan import (
@@ -29,7 +28,6 @@ from tinygan import (
     no_grad,
     normalization,
     optimizers,
-    training,
 )
 from tinygan.backend import to_device, xp
 from tinygan.tensor import record
@@ -221,90 +219,6 @@ def test_every_optimizer_is_compared():
     public = {name for name, value in vars(optimizers).items()
               if isinstance(value, type) and issubclass(value, optimizers.Optimizer)}
     assert public - OPTIMIZERS.keys() == {"Optimizer"}
-
-
-# ---------------------------------------------------------------- whole runs
-
-# Copies to the device in a step: a batch and its labels, two draws of noise; in each pass of D how
-# far images are moved, and there are four with the penalty's; WGAN's penalty has random shares;
-# cGAN's G takes labels beside noise.
-COPIES = {"mnist_gan": 4, "dcgan": 4 + 4, "ring": 4, "wgan": 4 + 4 + 1, "cgan": 6 + 4}
-
-
-def test_every_demo_with_a_device_is_here():
-    with_device = [path for path in DEMOS.glob("*.py") if "training.parser" in path.read_text()]
-    assert {path.stem for path in with_device} == COPIES.keys()
-
-
-def run_demo(name, device, *options):
-    """Run a demo as a user does, on that device."""
-    path = {"PYTHONPATH": str(CUPY_ON_CPU)} if "cuda_on_cpu" in sys.modules else {}
-    command = [sys.executable, DEMOS / f"{name}.py", "--device", device, *options]
-    done = subprocess.run(map(str, command), capture_output=True, text=True,
-                          env=os.environ | path)
-    assert done.returncode == 0, done.stderr
-
-
-def log_of(folder):
-    with open(folder / "log.csv", newline="") as file:
-        return [{name: float(text) for name, text in row.items()} for row in csv.DictReader(file)]
-
-
-def assert_same_logs(one, other):
-    first, second = log_of(one), log_of(other)
-    assert len(first) == len(second) > 2
-    # Where a gradient is nothing but rounding, Adam makes a whole step of it: from the second
-    # step on the losses drift apart, by up to 0.4 % here in six steps.
-    for a, b in zip(first, second, strict=True):
-        assert a == pytest.approx(b, rel=2e-5 if a["step"] == 1 else 0.03, abs=2e-5)
-
-
-@pytest.mark.parametrize("name", COPIES)
-def test_a_run_has_the_losses_of_numpy_and_goes_on_on_the_other_device(name, tmp_path):
-    folders = {device: tmp_path / device for device in ("cpu", "gpu")}
-    for device, folder in folders.items():
-        run_demo(name, device, "--steps", 4, "--batch-size", 8, "--out", folder)
-    assert_same_logs(*folders.values())
-    for device, other in (("cpu", "gpu"), ("gpu", "cpu")):
-        run_demo(name, other, "--resume", "--steps", 6, "--out", folders[device])
-    assert_same_logs(*folders.values())
-    assert log_of(folders["cpu"])[-1]["step"] == 6
-
-
-class Counted(Exception):
-    """The steps are counted; the rest of the run is not wanted."""
-
-
-@pytest.mark.parametrize("name", COPIES)
-def test_a_step_of_a_demo_waits_for_nothing(name, tmp_path, monkeypatch, cuda_on_cpu):
-    """Steps 2 to 5: each demo's penalty is among them."""
-
-    def steps(run):
-        run.step = 1
-        yield 1
-        for run.step in range(2, 6):
-            with clean(cuda_on_cpu, COPIES[name]):
-                yield run.step
-        raise Counted
-
-    monkeypatch.setattr(training.Run, "__iter__", steps)
-    monkeypatch.syspath_prepend(DEMOS)
-    monkeypatch.setattr(sys, "argv", [name, "--device", "gpu", "--batch-size", "8", "--out",
-                                      str(tmp_path / "run")])
-    with pytest.raises(Counted):
-        runpy.run_path(str(DEMOS / f"{name}.py"), run_name="__main__")
-
-
-@contextlib.contextmanager
-def clean(cuda_on_cpu, copies):
-    """What is done inside waits for nothing, copies little to the device, and is in float32."""
-    before = cuda_on_cpu.kernels.copy()
-    with cuda_on_cpu.counting() as counts:
-        yield
-    assert counts["launches"] > 0
-    assert {"to host", "waits"} & counts.keys() == set(), counts
-    assert counts["to device"] <= copies
-    assert not [name for name in cuda_on_cpu.kernels - before if "float64" in name]
 
 
 # ---------------------------------------------------------------- mistakes are caught

@@ -24,15 +24,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tinygan.checkpoints import CheckpointError
 
-from tinygan import Tensor, checkpoints, losses, plots, training
+from tinygan import Tensor, plots, training
 from tinygan.backend import random_normal
 from tinygan.datasets import DataError, folder, load, mnist, read_idx
 from tinygan.files import UsageError, replacing
 from tinygan.layers import Dense, Reshape, Sequential
 from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
+from tinygan.training import checkpoints, trained
+from tinygan.training.checkpoints import CheckpointError
 
 NUMBERS = [0, 1, 2, 3, 28, 255, 256, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1]
 FRAGMENTS = [b"", b"\0", b"\xff", bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x10" + bytes(7)]
@@ -315,27 +316,41 @@ def test_a_small_image_does_not_take_much_memory(tmp_path, name):
 # ---------------------------------------------------------------- checkpoints
 
 
-def small_run():
-    """A step of a run so small that it takes no time; yields the arrays that it started with."""
-    G = Sequential(Dense(2, 4, bias=False), BatchNorm(4), Reshape(2, 2, 1))
-    adam, average = Adam(G.parameters(), 1e-3), ExponentialMovingAverage(G)
-    parts = {"G": G, "Adam of G": adam, "average of G": average}
-    options = training.parse(training.parser("", "unused", steps=4, batch_size=4, latent=2))
-    before = str([owner.state() for owner in parts.values()])
-    try:
-        run = training.Run(options, 8, losses.NonSaturating(), average.network, parts)
-    except UsageError:
-        assert str([owner.state() for owner in parts.values()]) == before
-        raise
-    yield {part: owner.state() for part, owner in parts.items()}
-    for _ in run:
-        loss = (G(Tensor(random_normal(options.batch_size, 2))) ** 2.0).mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        average.update()
-        run.log({"G loss": loss})
-        run.stopped = True
+class Demo:
+    """A run so small that it takes no time; notes the arrays that each run starts with."""
+
+    def __init__(self):
+        self.starts = []
+
+    def options(self):
+        return training.parser("small", "", steps=4, batch_size=4, latent=2)
+
+    def build(self, settings):
+        G = Sequential(Dense(settings.latent, 4, bias=False), BatchNorm(4), Reshape(2, 2, 1))
+        return {"G": G, "average of G": ExponentialMovingAverage(G)}
+
+    def pictures(self, settings, parts):
+        return training.Pictures(parts["average of G"].network, settings.latent)
+
+    def train(self, settings):
+        parts = self.build(settings)
+        G, average = parts.values()
+        adam = parts["Adam of G"] = Adam(G.parameters(), 1e-3)
+        before = str([owner.state() for owner in parts.values()])
+        try:
+            run = training.Run(settings, parts, self.pictures(settings, parts).draw)
+        except UsageError:
+            assert str([owner.state() for owner in parts.values()]) == before
+            raise
+        self.starts.append({name: part.state() for name, part in parts.items()})
+        for _ in run:
+            loss = (G(Tensor(random_normal(settings.batch_size, settings.latent))) ** 2.0).mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            average.update()
+            run.log(losses={"G loss": loss})
+            run.stopped = True
 
 
 @pytest.fixture
@@ -353,6 +368,7 @@ def run_small(tmp_path, monkeypatch):
         monkeypatch.setattr(plots, name, no_picture)
     monkeypatch.setattr(plots, "save_curves", lambda steps, panels, path, levels: None)
     monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setattr(trained, "load_demo", lambda name: Demo())
 
     def run(content=None):
         sys.argv[1:] = ["--out", str(tmp_path)]
@@ -360,13 +376,13 @@ def run_small(tmp_path, monkeypatch):
             sys.argv += ["--resume"]
             (tmp_path / checkpoints.PREVIOUS).unlink(missing_ok=True)
             (tmp_path / checkpoints.FILE).write_bytes(content)
-        start = []
+        demo = Demo()
         try:
-            training.run_main(lambda: start.extend(small_run()))
+            training.main(demo.options(), demo.train)
         except SystemExit as end:
             assert end.code == 2
             return None
-        return start[0]
+        return demo.starts[0]
 
     return run
 
@@ -498,7 +514,7 @@ def test_a_damaged_checkpoint_is_taken_up_whole_or_not_at_all(
         (tmp_path / "file.npz").write_bytes(content)
         with bounded_memory(2**22 + 8 * len(content)):
             try:
-                assert training.load_generator(tmp_path / "file.npz").samples(2).ndim == 4
+                assert training.load(tmp_path / "file.npz").pictures().samples(2).ndim == 4
             except CheckpointError:
                 pass
         start = run_small(content)

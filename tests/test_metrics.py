@@ -4,10 +4,10 @@ import math
 
 import numpy
 import pytest
-from tinygan.classifier import as_images, shipped_classifier, train_classifier
 
 import tinygan
 from tinygan import datasets, metrics
+from tinygan.classifier import as_images, shipped_classifier, train_classifier
 from tinygan.metrics import (
     Estimate,
     accuracy_score,

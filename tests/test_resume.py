@@ -8,16 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
-from test_training import assert_same_run
+from test_demos import assert_same_run, log_and_stop
 
 import tinygan
-from tinygan import checkpoints, training
+from tinygan import training
+from tinygan.training import checkpoints
+from tinygan.training.trained import load_demo
 
 DEMOS = Path(__file__).parent.parent / "demos"
 STEPS = 24
 # A thin DCGAN has all there is to lose: running means, random translations, averages.
 TINY = ["--steps", str(STEPS), "--batch-size", "4", "--width", "2", "--latent", "2", "--codes", "0",
-        "--batchnorm", "--device", tinygan.device()]
+        "--batchnorm", "--measure", "0", "--device", tinygan.device()]
 
 
 def start(folder):
@@ -49,21 +51,13 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_run_stopped_at_random_steps_ends_with_the_same_bits(seed, whole, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(DEMOS)
-    import dcgan
-
     chance = random.Random(seed)
     stops = sorted(chance.sample(range(1, STEPS), 4))
-    log = training.Run.log
-
-    def log_and_stop(run, values):
-        log(run, values)
-        run.stopped = run.step in stops
-
-    monkeypatch.setattr(training.Run, "log", log_and_stop)
+    monkeypatch.setattr(training.Run, "log", log_and_stop(stops))
+    dcgan = load_demo("dcgan")
     for words in (TINY, *[["--resume"]] * 4):
         monkeypatch.setattr(sys, "argv", ["dcgan.py", *words, "--out", str(tmp_path)])
-        dcgan.main()
+        training.main(dcgan.options(), dcgan.train)
     assert checkpoints.read(tmp_path).step == STEPS
     assert_same_run(whole, tmp_path)
 

@@ -8,12 +8,13 @@ import numpy
 import pytest
 
 import tinygan
-from tinygan import Tensor, checkpoints, functions, layers, losses, no_grad, training, watch
+from tinygan import Tensor, functions, layers, losses, no_grad, plots, training
 from tinygan.backend import random_normal, xp
 from tinygan.optimizers import SGD, Adam
 from tinygan.tensor import record
+from tinygan.training import checkpoints, watch
 
-DEMO = Path(__file__).parent.parent / "demos" / "mnist_gan.py"
+DEMO = Path(__file__).parents[1] / "demos" / "mnist_gan.py"
 
 
 def test_nothing_is_looked_at_unless_watched():
@@ -66,18 +67,18 @@ class Planted(layers.Module):
         return x * (float("inf") if self.now == self.at else 1.0)
 
 
-def program(folder, planted=-1, wrong_update=("", -1)):
+def program(planted=-1, wrong_update=("", -1)):
     """A demo's main: a small GAN with a number that goes wrong in a layer or in an update."""
 
-    def main():
-        options = training.parse(training.parser("", out=str(folder), steps=60, latent=2))
+    def train(settings):
         plant = Planted(planted)
         G = layers.Sequential(layers.Dense(2, 4), layers.Reshape(2, 2, 1))
         D = layers.Sequential(layers.Flatten(), layers.Dense(4, 3), plant, layers.Dense(3, 1))
         adam_g, sgd_d = Adam(G.parameters(), 1e-3), SGD(D.parameters(), 1e-3)
         game = losses.NonSaturating()
         parts = {"G": G, "D": D, "Adam of G": adam_g, "SGD of D": sgd_d}
-        run = training.Run(options, 100, game, G, parts)
+        black = numpy.zeros((1, 2, 2, 1))
+        run = training.Run(settings, parts, lambda path: plots.save_grid(black, path))
         run.log_every, run.picture_every = 10, 25
         for step in run:
             plant.now = step
@@ -95,15 +96,15 @@ def program(folder, planted=-1, wrong_update=("", -1)):
             adam_g.zero_grad()
             g_loss.backward()
             adam_g.step()
-            run.log({"D loss": d_loss, "D(x)": g_loss})
+            run.log(losses={"D loss": d_loss}, answers={"D(x)": g_loss})
 
-    return main
+    return train
 
 
-def stopped(main, folder, monkeypatch, capsys):
+def stopped(train, folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(folder), "--overwrite"])
     with numpy.errstate(all="ignore"), pytest.raises(SystemExit) as end:
-        training.run_main(main)
+        training.main(training.parser("mnist_gan", "", steps=60), train)
     assert end.value.code == 2
     return capsys.readouterr().err.splitlines()[-1]
 
@@ -111,7 +112,7 @@ def stopped(main, folder, monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("step", [1, 7, 25, 26, 43])
 def test_a_planted_infinity_is_found_at_its_step_in_its_layer(step, tmp_path, monkeypatch, capsys):
-    said = stopped(program(tmp_path, planted=step), tmp_path, monkeypatch, capsys)
+    said = stopped(program(planted=step), tmp_path, monkeypatch, capsys)
     assert f"at step {step}, in an array of shape (4, 3)" in said
     assert ": multiply, in layers.2 (Planted), in D" in said
     assert "--lr" in said and "checkpoint is kept" in said
@@ -134,21 +135,21 @@ def test_a_planted_infinity_is_found_at_its_step_in_its_layer(step, tmp_path, mo
 def test_an_update_that_goes_wrong_is_found_at_its_step(
     update, array, tmp_path, monkeypatch, capsys
 ):
-    said = stopped(program(tmp_path, wrong_update=update), tmp_path, monkeypatch, capsys)
+    said = stopped(program(wrong_update=update), tmp_path, monkeypatch, capsys)
     assert f"at step {update[1]}" in said and array in said
     assert checkpoints.read(tmp_path).step == (update[1] - 1) // 25 * 25
 
 
 def test_a_healthy_run_has_the_same_bits_when_it_is_watched(tmp_path, monkeypatch, capsys):
+    make = Tensor.__init__
     for name, words in (("plain", []), ("watched", ["--watch"])):
         monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(tmp_path / name), *words])
-        tinygan.seed(0)
-        training.run_main(program(tmp_path / name))
+        training.main(training.parser("mnist_gan", "", steps=60), program())
     plain, watched = (checkpoints.read(tmp_path / name) for name in ("plain", "watched"))
     for part, arrays in plain.parts.items():
         for name, array in arrays.items():
             numpy.testing.assert_array_equal(watched.parts[part][name], array)
-    assert watch.names is None
+    assert Tensor.__init__ is make
 
 
 def test_a_rate_that_is_far_too_high_ends_the_demo_with_one_sentence(tmp_path):

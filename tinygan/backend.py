@@ -1,7 +1,6 @@
 """The array module, NumPy on the CPU or CuPy on the GPU, and the one random generator.
 
-Every other file writes `xp.exp` where it would write `np.exp`. What is asked of a GPU before it
-is used, and what is said where it cannot be, is in gpu.py.
+Every other file writes `xp.exp` where it would write `np.exp`.
 """
 
 import ctypes
@@ -14,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .gpu import DeviceError, working_cupy
+from .files import UsageError
+
+
+class DeviceError(UsageError):
+    """The device that was asked for cannot be used."""
 
 
 class _Backend:
@@ -46,7 +49,12 @@ def use_device(name: str = "cpu") -> None:
     choice = re.fullmatch(r"cpu|gpu(?::([0-9]{1,3}))?", name)
     if choice is None:
         raise DeviceError(f"unknown device {name!r}: use cpu, gpu or, for the second GPU, gpu:1")
-    xp._choose(np if name == "cpu" else working_cupy(int(choice[1] or 0)))
+    if name == "cpu":
+        xp._choose(np)
+    else:
+        from .gpu import working_cupy
+
+        xp._choose(working_cupy(int(choice[1] or 0)))
     _device = name
 
 

@@ -2,13 +2,9 @@
 
 from types import ModuleType
 
-from .files import UsageError
+from .backend import DeviceError
 
 WAY_OUT = "or use --device cpu"
-
-
-class DeviceError(UsageError):
-    """The device that was asked for cannot be used."""
 
 
 def working_cupy(number: int) -> ModuleType:

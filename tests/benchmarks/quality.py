@@ -1,4 +1,4 @@
-"""How good the demos are, over seeds: the tables of the README, as rows of Markdown.
+"""How good the demos are, over seeds: the tables of RESULTS.md, as rows of Markdown.
 
     python tests/benchmarks/quality.py              # images: hours, so that it can be interrupted
     python tests/benchmarks/quality.py --plane      # points in the plane
@@ -8,8 +8,7 @@ has one thread. One that is complete in --out is not made again.
 """
 
 import argparse
-import contextlib
-import io
+import json
 import math
 import os
 import subprocess
@@ -19,11 +18,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy
 from tqdm import tqdm
 
-from tinygan import checkpoints, evaluate, metrics, training
+from tinygan import evaluate, metrics, training
+from tinygan.training import checkpoints
 
 DEMOS = Path(__file__).parents[2] / "demos"
 COUNT = 5000  # samples that are measured
@@ -56,17 +57,23 @@ def train(command: str, folder: Path) -> None:
     if (folder / "seconds").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, *f"{DEMOS}/{command} --overwrite --out".split(), folder]
+    words = [sys.executable, *f"{DEMOS}/{command} --measure 0 --overwrite --out".split(), folder]
     with open(folder / "output.txt", "w") as output:
-        run = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=ONE_THREAD)
-    _, status, used = os.wait4(run.pid, 0)
-    run.returncode = os.waitstatus_to_exitcode(status)
-    if run.returncode:
-        raise training.UsageError(f"{command} failed: {folder / 'output.txt'} says why")
+        seconds = processor_seconds(words, output, command)
     saved = checkpoints.read(folder)
     if saved.step < saved.options["steps"]:
         raise KeyboardInterrupt  # which the run had, too: it stopped, and is well
-    (folder / "seconds").write_text(f"{used.ru_utime + used.ru_stime:.0f}")
+    (folder / "seconds").write_text(f"{seconds:.0f}")
+
+
+def processor_seconds(words: list[str], output: Any, command: str) -> float:
+    """What a command took of the processor. Raises UsageError where it fails."""
+    run = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=ONE_THREAD)
+    _, status, used = os.wait4(run.pid, 0)
+    run.returncode = os.waitstatus_to_exitcode(status)
+    if run.returncode:
+        raise training.UsageError(f"{command} failed: {getattr(output, 'name', 'it')} says why")
+    return used.ru_utime + used.ru_stime
 
 
 def images(systems: list[str], seeds: int, jobs: int, out: Path) -> Iterator[str]:
@@ -85,8 +92,8 @@ def images(systems: list[str], seeds: int, jobs: int, out: Path) -> Iterator[str
         pool.shutdown(cancel_futures=True)
     found: dict[str, list[list[float]]] = {}
     for seed in range(seeds):
-        generators = {name: training.load_generator(runs[name][seed]) for name in systems}
-        for name, samples, labels in evaluate.subjects(generators, COUNT, seed):
+        pictures = {name: training.load(runs[name][seed]).pictures() for name in systems}
+        for name, samples, labels in evaluate.subjects(pictures, COUNT, seed):
             quality = metrics.measure(samples, labels)
             asked, score, minutes = quality.conditional_accuracy, math.nan, math.nan
             if name == evaluate.HELD_OUT:
@@ -118,25 +125,20 @@ def over_seeds(values: tuple[float, ...], places: int) -> str:
 def plane(seeds: int) -> Iterator[str]:
     """Rows: each line of PLANE over the seeds, 2,500 samples at the end of each run.
 
-    The time is with one view in place of forty.
+    The time is with all forty views.
     """
-    sys.path.insert(0, str(DEMOS))
-    import ring
-
-    training.PICTURES = 1
     yield "| `demos/ring.py` | modes: mean | of each seed | samples on a mode | time |"
     yield "|---|---|---|---|---|"
     for words in PLANE:
-        found, seconds = [], []
+        captured, quality, seconds = [], [], []
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as out:
-                sys.argv = ["ring.py", *words.split(), "--seed", str(seed), "--out", out]
-                start = time.process_time()
-                with contextlib.redirect_stdout(io.StringIO()):
-                    found.append(ring.train(ring.options()))
-                seconds.append(time.process_time() - start)
-        captured = [modes.captured for modes in found]
-        quality = [modes.high_quality for modes in found]
+                train_points = [sys.executable, f"{DEMOS}/ring.py", *words.split(), "--seed",
+                                str(seed), "--overwrite", "--out", out]
+                seconds.append(processor_seconds(train_points, subprocess.DEVNULL, "ring.py"))
+                figures = json.loads((Path(out) / "figures.json").read_text())["samples of G"]
+            captured.append(figures["captured"])
+            quality.append(figures["on_one"])
         yield (f"| `{words}` | {numpy.mean(captured):.1f} | {', '.join(map(str, captured))} | "
                f"{numpy.mean(quality):.0%} | {numpy.mean(seconds):.0f} s |")
 

@@ -24,13 +24,13 @@ def same_values(name, given, expected, known=None):
     """
     if not isinstance(given, Tensor):
         raise AssertionError(
-            f"{name} answers with {type(given).__name__}, not with a Tensor: does it return "
-            "record(...), or what Tensors were computed to?"
+            f"{name} returns {type(given).__name__}, not a Tensor: does it return "
+            "record(...), or the result of operations on Tensors?"
         )
     expected = numpy.asarray(expected)
     numbers = given.numpy()
     if numbers.shape != expected.shape:
-        raise AssertionError(f"{name} answers with shape {numbers.shape}, not {expected.shape}")
+        raise AssertionError(f"{name} returns shape {numbers.shape}, not {expected.shape}")
     error = numpy.abs(numbers - expected)
     if numpy.all(error <= 1e-6 * (1 + numpy.abs(expected))):
         return

@@ -233,7 +233,8 @@ def _constants(tensor: Tensor) -> list[Tensor]:
     cells = [cell for function in tensor.derivatives for cell in function.__closure__ or ()]
     used = [cell.cell_contents for cell in cells]
     return list(dict.fromkeys(
-        t for t in used if isinstance(t, Tensor) and t not in tensor.parents and not t.parents
+        t for t in used if isinstance(t, Tensor) and not t.parents
+        and all(t is not parent for parent in tensor.parents)
     ))
 
 
@@ -255,8 +256,8 @@ def _layout(
         taken = [column[other] for other in column if row[other] == row[tensor]]
         free = (wish + side * step / 2 for step in range(2 * len(row)) for side in (1, -1))
         column[tensor] = next(x for x in free if all(abs(x - other) >= 1 for other in taken))
-        inner = [parent for parent in tensor.parents if parent.operation]
+        inner = [id(parent) for parent in tensor.parents if parent.operation]
         for used in (*tensor.parents, *constants.get(tensor, ())):
-            aside = 2 * inner.index(used) - len(inner) + 1 if used in inner else 0
+            aside = 2 * inner.index(id(used)) - len(inner) + 1 if id(used) in inner else 0
             wishes.setdefault(used, []).append(column[tensor] + aside)
     return column, row

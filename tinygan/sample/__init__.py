@@ -35,7 +35,8 @@ def options() -> argparse.Namespace:
     add("--columns", type=whole, metavar="N", help="images in a row (default: 8)")
     add("--seed", type=training.from_zero(LARGEST, int), metavar="N",
         help="the same seed gives the same images (default: 0)")
-    add("--digit", type=int, metavar="CLASS", help="draw images of this class alone")
+    add("--digit", type=training.from_zero(LARGEST, int), metavar="CLASS",
+        help="draw images of this class alone")
     add("--interpolate", action="store_true", help="each row leads from one latent to another")
     return parser.parse_args()
 
@@ -61,7 +62,7 @@ def choose_labels(settings: argparse.Namespace, classes: int, count: int) -> num
             f"{settings.run} was trained without labels and cannot draw the digit {digit} alone: "
             "leave --digit out, or train demos/cgan.py"
         )
-    if digit is not None and not 0 <= digit < classes:
+    if digit is not None and digit >= classes:
         raise UsageError(f"--digit {digit}: {settings.run} knows 0 to {classes - 1}")
     if classes == 0:
         return None
@@ -99,6 +100,7 @@ def draw_samples(settings: argparse.Namespace, pictures: training.Pictures) -> s
 def main() -> None:
     settings = options()
     backend.use_device(settings.device)
+    backend.seed(settings.seed or 0)
     trained = training.load(settings.run)
     pictures = trained.pictures()
     draw = draw_samples if isinstance(pictures, training.Pictures) else draw_any

@@ -133,6 +133,11 @@ class Run:
             title: {name: columns[name] for name in names} for title, names in self.panels.items()
         }
 
+    def late(self, part: float) -> dict[str, float]:
+        """The means of the logged numbers over the last part of the run, such as 1/10."""
+        last = self.rows[-max(1, round(len(self.rows) * part)) :]
+        return {name: sum(row[name] for row in last) / len(last) for name in [*last[0]][1:]}
+
     def frames(self) -> list[Path]:
         """The pictures of the run so far, in order."""
         return sorted((self.out / "samples").glob("*.png"))
@@ -172,11 +177,8 @@ class Run:
             plots.save_animation(frames, self.out / "samples.gif")
         if self.rows:
             plots.save_curves(*self.curves(), self.out / "curves.png", self.levels)
-            last = self.rows[-max(1, len(self.rows) // 10) :]
-            means = {name: sum(row[name] for row in last) / len(last) for name in last[0]}
-            del means["step"]
             print("In the last tenth of the run, on average: "
-                  + ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+                  + ", ".join(f"{name} {value:.3f}" for name, value in self.late(1 / 10).items()))
             print(textwrap.fill(self.reading, 88))
         if not self.finished:
             print(f"Stopped after step {self.step}; all is saved. Continue with:\n"
