@@ -252,7 +252,7 @@ def test_an_array_of_the_gpu_is_fetched():
 @pytest.mark.parametrize("rows", [1, 5])
 def test_sums_of_columns(rows):
     array = numpy.arange(3.0 * rows).reshape(rows, 3)
-    sums = backend.column_sums(to_device(array))
+    sums = backend.array_sum(to_device(array), (0,))
     assert numpy.array_equal(to_host(sums), array.sum(0)) and sums.dtype == array.dtype
 
 

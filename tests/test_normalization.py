@@ -139,7 +139,8 @@ def test_the_fused_form_is_the_plain_one_in_value_and_two_orders_of_derivatives(
     def in_two_orders(function):
         x, scale, shift = (Tensor(array, requires_grad=True) for array in INPUTS)
         y = function(x, scale, shift)
-        slopes = grad((y * Tensor(normal(5, 3, seed=3))).sum(), [x, scale, shift], create_graph=True)
+        weighed = (y * Tensor(normal(5, 3, seed=3))).sum()
+        slopes = grad(weighed, [x, scale, shift], create_graph=True)
         curvatures = grad(sum((slope**2).sum() for slope in slopes), [x, scale])
         return [y, *slopes, *curvatures]
 

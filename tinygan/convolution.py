@@ -16,8 +16,8 @@ functions is the derivative of the two others, so that all orders of derivatives
 from typing import Any
 
 from .backend import matrix_product, xp
-from .functions import ShapeError
-from .tensor import Tensor, last_result, record
+from .functions import ShapeError, last_result
+from .tensor import Tensor, record
 
 # ---------------------------------------------------------------- patches, for the reader
 #

@@ -15,7 +15,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .backend import column_sums, fused, matrix_product, xp
+from .backend import array_sum, fused, matrix_product, xp
 from .tensor import Tensor, record
 
 Operand = Tensor | float | Any  # Any: an array of the backend
@@ -28,8 +28,8 @@ class ShapeError(ValueError):
 
 # ---------------------------------------------------------------- arithmetic
 
-# An operand of another shape than y's was broadcast: sum_to adds up the gradients of all the
-# places where each of its numbers was used.
+# An operand of another shape than y's was broadcast: sum_to, under "shapes", adds up the
+# gradients of all the places where each of its numbers was used.
 
 
 def add(a: Operand, b: Operand) -> Tensor:
@@ -106,9 +106,7 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
 
 def _swap_last(x: Operand) -> Any:
-    if isinstance(x, Tensor):
-        return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
-    return x.swapaxes(-1, -2)
+    return x.transpose(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
 
 
 def _data(x: Operand) -> Any:
@@ -260,7 +258,7 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = sum of x over the axes (None: all).  Each summand has dy/dx = 1."""
     reduced = _reduced_axes(x, axis)
     kept = tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
-    y = _sum(x.data, reduced)
+    y = array_sum(x.data, reduced)
     return record(
         y.reshape(kept) if keepdims else y, (x,),
         lambda dy, y: broadcast_to(reshape(dy, kept), x.shape),
@@ -332,12 +330,6 @@ def _shared(dy: Tensor, chosen: Any, reduced: tuple[int, ...]) -> Tensor:
     return reshape(dy, counts.shape) * (shares / counts)
 
 
-def _sum(x: Any, axes: tuple[int, ...]) -> Any:
-    if x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
-        return column_sums(x.reshape(-1, x.shape[-1]))
-    return x.sum(axis=axes)
-
-
 # ---------------------------------------------------------------- shapes
 
 
@@ -364,7 +356,7 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
         axis for axis in range(x.ndim)
         if axis < new_axes or shape[axis - new_axes] == 1 != x.shape[axis]
     )
-    y = _sum(x.data, stretched).reshape(shape)
+    y = array_sum(x.data, stretched).reshape(shape)
     return record(y, (x,), lambda dy, y: broadcast_to(dy, x.shape))
 
 
@@ -461,8 +453,7 @@ def scatter(x: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
 def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
     """y[n, i, j, c] = x[n, i - down[n], j - right[n], c], and 0 where that is outside the image.
 
-    Images (N, H, W, C), each moved by itself; down and right are integers (N,).  dx = dy moved
-    back.
+    x (N, H, W, C); down and right are integers (N,), one for each image.  dx = dy moved back.
     """
     (n, height, width, _), down, right = x.shape, _data(down), _data(right)
     rows = xp.arange(height)[:, None] - down[:, None, None]  # (N, H, 1): where y comes from
@@ -488,6 +479,24 @@ def _without_tensors(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_without_tensors(part) for part in index)
     return index.data if isinstance(index, Tensor) else index
+
+
+def last_result(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Remember the last result of a function of dy, which several derivatives need.
+
+    A dy that is itself recorded is not kept: its history leads back to the derivatives, and
+    the cycle would hold memory until the garbage collector finds it.
+    """
+    last: list[Any] = []
+
+    def remembered(dy: Tensor) -> Any:
+        if dy.requires_grad:
+            return function(dy)
+        if not last or last[0] is not dy:
+            last[:] = [dy, function(dy)]
+        return last[1]
+
+    return remembered
 
 
 # ---------------------------------------------------------------- Tensor's operators
@@ -527,10 +536,9 @@ Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne
 def _not_in_place(x: Tensor, other: Operand) -> Any:
     if x.requires_grad:
         raise TypeError(
-            "x += y (-=, *=, /=, ...) cannot change a tensor that requires a gradient: operations "
-            "on the tape still need its numbers, and a Parameter would be replaced by a plain "
-            "Tensor that no optimizer moves. Write x = x + y; or, where nothing is recorded, "
-            "change x.data"
+            "x += y (-=, *=, ...) on a tensor that requires a gradient: the tape still needs its "
+            "numbers, and a Parameter would become a plain Tensor that no optimizer moves. Write "
+            "x = x + y, or change x.data where nothing is recorded"
         )
     return NotImplemented  # then Python takes x = x + y
 

@@ -132,29 +132,6 @@ class Module:
             tensor.data[...] = to_device(arrays[name])
 
 
-def require_same_arrays(
-    expected: Mapping[str, numpy.ndarray], given: Mapping[str, numpy.ndarray], owner: str
-) -> None:
-    """Raise a ValueError that names the first array that is missing, left over or different.
-
-    Arrays of integers are counts, such as an optimizer's steps: they must not be negative.
-    """
-    for name, array in expected.items():
-        if name not in given:
-            raise ValueError(f"{owner} needs an array {name!r}, which is missing")
-        found = given[name]
-        if found.shape != array.shape or found.dtype != array.dtype:
-            raise ValueError(
-                f"{owner}: {name!r} is {found.dtype} of shape {found.shape}, "
-                f"but {array.dtype} of shape {array.shape} was expected"
-            )
-        if array.dtype.kind == "i" and (found < 0).any():
-            raise ValueError(f"{owner}: {name!r} counts from 0 and cannot be {found}")
-    for name in given:
-        if name not in expected:
-            raise ValueError(f"{owner} has no array {name!r}, which was given")
-
-
 class Sequential(Module):
     """One layer after the other."""
 
@@ -364,3 +341,26 @@ class Sigmoid(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functions.sigmoid(x)
+
+
+def require_same_arrays(
+    expected: Mapping[str, numpy.ndarray], given: Mapping[str, numpy.ndarray], owner: str
+) -> None:
+    """Raise a ValueError that names the first array that is missing, left over or different.
+
+    Arrays of integers are counts, such as an optimizer's steps: they must not be negative.
+    """
+    for name, array in expected.items():
+        if name not in given:
+            raise ValueError(f"{owner} needs an array {name!r}, which is missing")
+        found = given[name]
+        if found.shape != array.shape or found.dtype != array.dtype:
+            raise ValueError(
+                f"{owner}: {name!r} is {found.dtype} of shape {found.shape}, "
+                f"but {array.dtype} of shape {array.shape} was expected"
+            )
+        if array.dtype.kind == "i" and (found < 0).any():
+            raise ValueError(f"{owner}: {name!r} counts from 0 and cannot be {found}")
+    for name in given:
+        if name not in expected:
+            raise ValueError(f"{owner} has no array {name!r}, which was given")

@@ -7,10 +7,10 @@ for training, the fused form of it follows, with its derivative worked out by ha
 from typing import Any
 
 from . import functions
-from .backend import column_sums, fused, move_towards, xp
-from .functions import Axis, ShapeError, mean
+from .backend import array_sum, fused, move_towards, xp
+from .functions import Axis, ShapeError, last_result, mean
 from .layers import Module, Parameter
-from .tensor import Tensor, last_result, record
+from .tensor import Tensor, record
 
 
 def normalized(x: Tensor, axes: Axis, epsilon: float) -> Tensor:
@@ -81,9 +81,9 @@ def batch_norm(
     Returns y, and the mean and the variance (C,) as arrays.
     """
     per_row = 1 / len(x)
-    batch_mean = column_sums(x.data) * per_row
+    batch_mean = array_sum(x.data, (0,)) * per_row
     centered = x.data - batch_mean
-    variance = column_sums(centered * centered) * per_row
+    variance = array_sum(centered * centered, (0,)) * per_row
     # The derivatives below use c and r. These two records let them be differentiated in turn.
     c = record(centered, (x,), lambda dc, c: dc - mean(dc, axis=0))
     r = record(

@@ -13,23 +13,6 @@ from .backend import device, fused, move_towards, to_device, to_host, xp
 from .layers import Module, require_same_arrays
 from .tensor import Tensor
 
-BLOCK = 65_536  # numbers: what a core's own cache holds of an update's arrays
-
-
-def blocks(*arrays: Any) -> Iterator[list[Any]]:
-    """Arrays of one size as flat views of at most BLOCK numbers, side by side, to be changed.
-
-    An update reads and writes each weight several times. Block by block the numbers stay in
-    the cache meanwhile. On the GPU, where each call is dear, the block is the whole.
-    """
-    if not all(array.flags.c_contiguous for array in arrays):
-        yield [*arrays]  # to flatten these would be to copy them
-        return
-    flat = [array.reshape(-1) for array in arrays]
-    size = BLOCK if device() == "cpu" else max(1, flat[0].size)
-    for start in range(0, flat[0].size, size):
-        yield [array[start : start + size] for array in flat]
-
 
 class Optimizer:
     """Moves parameters against their gradients, and remembers what it needs for the next step.
@@ -210,3 +193,21 @@ class ExponentialMovingAverage:
         require_same_arrays(self.state(), arrays, type(self).__name__)
         self.network.load_state({name: a for name, a in arrays.items() if name != "steps"})
         self.steps = int(arrays["steps"])
+
+
+BLOCK = 65_536  # numbers: what a core's own cache holds of an update's arrays
+
+
+def blocks(*arrays: Any) -> Iterator[list[Any]]:
+    """Arrays of one size as flat views of at most BLOCK numbers, side by side, to be changed.
+
+    An update reads and writes each weight several times. Block by block the numbers stay in
+    the cache meanwhile. On the GPU, where each call is dear, the block is the whole.
+    """
+    if not all(array.flags.c_contiguous for array in arrays):
+        yield [*arrays]  # to flatten these would be to copy them
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    size = BLOCK if device() == "cpu" else max(1, flat[0].size)
+    for start in range(0, flat[0].size, size):
+        yield [array[start : start + size] for array in flat]

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy
@@ -28,6 +28,7 @@ class Tensor:
     requires_grad  whether gradients flow to this tensor
     grad           after backward(): a Tensor of the same shape, or None
 
+    Operators (+, @, ==, ...) and methods (sum, reshape, ...) are given to it in functions.py.
     Python numbers and lists become float32 (integers stay integers); arrays keep their dtype.
     Raises TypeError for integer data that requires a gradient, and for data without numbers.
     """
@@ -64,17 +65,9 @@ class Tensor:
         self.derivatives: tuple[Derivative, ...] = ()
         self.age = next(_ages)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def dtype(self) -> Any:
-        return self.data.dtype
+    shape = property(lambda self: self.data.shape)
+    ndim = property(lambda self: self.data.ndim)
+    dtype = property(lambda self: self.data.dtype)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -148,33 +141,13 @@ def operation_name(derivatives: Sequence[Derivative]) -> str:
     return derivatives[0].__qualname__.partition(".")[0]
 
 
-def last_result(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Remember the last result of a function of dy, which several derivatives need.
-
-    A dy that is itself recorded is not kept: its history leads back to the derivatives, and
-    the cycle would hold memory until the garbage collector finds it.
-    """
-    last: list[Any] = []
-
-    def remembered(dy: Tensor) -> Any:
-        if dy.requires_grad:
-            return function(dy)
-        if not last or last[0] is not dy:
-            last[:] = [dy, function(dy)]
-        return last[1]
-
-    return remembered
+def no_grad() -> AbstractContextManager[None]:
+    """Inside this block nothing is recorded: for pictures and for samples that D learns from."""
+    return _recording_is(False)
 
 
 @contextmanager
-def no_grad() -> Iterator[None]:
-    """Inside this block nothing is recorded: for pictures and for updates of the weights."""
-    with _record(False):
-        yield
-
-
-@contextmanager
-def _record(on: bool) -> Iterator[None]:
+def _recording_is(on: bool) -> Iterator[None]:
     global _recording
     before, _recording = _recording, on
     try:
@@ -205,9 +178,9 @@ def backpropagate(
 ) -> dict[Tensor, Tensor]:
     """The gradients of output by the inputs it came from (None: by all leaves), as a dict.
 
-    A tensor is always younger than its parents. From the youngest to the oldest is therefore
-    an order in which a tensor's gradient is complete (all its uses have added their part)
-    before it is passed on: no recursion and no further sorting is needed.
+    A tensor is always younger than its parents. Walking from the youngest to the oldest, a
+    tensor's gradient is therefore complete (all its uses have added their part) before it is
+    passed on: no recursion and no topological sort is needed.
     """
     if output.data.size != 1:
         raise TapeError(
@@ -227,9 +200,9 @@ def backpropagate(
             useful.add(tensor)
 
     gradients = {output: Tensor(xp.ones_like(output.data))}
-    with _record(create_graph):
+    with _recording_is(create_graph):
         while tape:
-            tensor = tape.pop()  # nothing holds what was visited: memory is freed on the way
+            tensor = tape.pop()  # nothing holds on to what was visited: its memory is freed
             useful.discard(tensor)
             dy = (gradients.get if tensor in wanted else gradients.pop)(tensor, None)
             for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
@@ -249,7 +222,7 @@ def backpropagate(
 
 
 def history(output: Tensor) -> list[Tensor]:
-    """Every tensor that output came from and that gradients flow to, the oldest first."""
+    """The tape: every tensor that output came from and gradients flow to, the oldest first."""
     seen, to_visit = {output}, [output]
     while to_visit:
         tensor = to_visit.pop()
