@@ -1,17 +1,20 @@
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="tinygan",
     version="0.1.0",
-    description="Generative adversarial networks from the tape to the picture, to be read",
+    description="A GAN library small enough to read in an afternoon: autograd, layers, losses and "
+    "training loops in NumPy, or CuPy on a GPU.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    license_files=["LICENSE", "tinygan/data/README.md"],
-    packages=["tinygan"],
-    package_data={"tinygan": ["data/*"]},
+    license_files=["LICENSE", "tinygan/datasets/data/README.md"],
+    packages=[*find_packages(include=["tinygan", "tinygan.*"]), "tinygan.demos"],
+    package_dir={"tinygan.demos": "demos"},
+    package_data={"tinygan.datasets": ["data/*"], "tinygan.metrics": ["*.npz"]},
+    entry_points={"console_scripts": ["tinygan = tinygan.__main__:main"]},
     python_requires=">=3.10",
     install_requires=["numpy>=2", "matplotlib", "tqdm"],
     extras_require={

@@ -8,17 +8,16 @@ import numpy
 import pytest
 
 from tinygan import Tensor, check_gradients, datasets
-from tinygan.classifier import (
+from tinygan.datasets import Dataset, from_bytes
+from tinygan.metrics.classifier import (
     BLOCK,
     WEIGHTS,
     DigitClassifier,
     accuracy,
-    as_images,
     cross_entropy,
     shipped_classifier,
     train_classifier,
 )
-from tinygan.datasets import Dataset
 
 
 def test_cross_entropy_is_minus_the_log_of_the_probability_of_the_label():
@@ -35,7 +34,7 @@ def test_the_shipped_classifier_reads_98_of_100_held_out_digits():
 
 
 def test_what_the_classifier_sees_does_not_depend_on_the_images_beside():
-    images = as_images(datasets.mnist("held-out"))[: BLOCK + 3]
+    images = from_bytes(datasets.mnist("held-out").images[: BLOCK + 3])
     classifier = shipped_classifier()
     all_features, all_digits = classifier.see(images)
     features, digits = classifier.see(images[-5:])
@@ -55,7 +54,7 @@ def test_a_classifier_learns_and_the_same_seed_gives_the_same_weights():
 
 
 def command(*options):
-    words = [sys.executable, "-m", "tinygan.classifier", *map(str, options)]
+    words = [sys.executable, "-m", "tinygan.metrics.classifier", *map(str, options)]
     return subprocess.run(words, capture_output=True, text=True)
 
 

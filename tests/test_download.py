@@ -2,24 +2,25 @@
 
 import gzip
 import hashlib
+import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
+import numpy
 import pytest
 
 from tinygan import datasets
-from tinygan.datasets import DataError, Originals, download, load
+from tinygan.datasets import DataError, Originals, download, downloads, load
 from tinygan.files import UsageError
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
-PICTURES = np.random.default_rng(0).integers(256, size=(50, 28, 28), dtype=np.uint8)
+PICTURES = numpy.random.default_rng(0).integers(256, size=(50, 28, 28), dtype=numpy.uint8)
 FILES = {
     IMAGES: gzip.compress(
-        b"\0\0\x08\x03" + np.array(PICTURES.shape, ">u4").tobytes() + PICTURES.tobytes()
+        b"\0\0\x08\x03" + numpy.array(PICTURES.shape, ">u4").tobytes() + PICTURES.tobytes()
     ),
     LABELS: gzip.compress(b"\0\0\x08\x01" + (50).to_bytes(4, "big") + bytes(range(10)) * 5),
 }
@@ -110,8 +111,8 @@ def test_after_a_bad_answer_the_next_mirror_is_asked(server, tmp_path, kind):
 
 
 def test_an_answer_without_end_is_cut_off(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_LARGEST_DOWNLOAD", 5000)
-    monkeypatch.setattr(datasets, "_CHUNK", 1000)
+    monkeypatch.setattr(downloads, "_LARGEST_DOWNLOAD", 5000)
+    monkeypatch.setattr(downloads, "_CHUNK", 1000)
     with pytest.raises(DataError, match=r"[56],\d{3} of [34]\d,\d{3} bytes"):
         download(source(server, "good"), IMAGES, tmp_path)
 
@@ -134,7 +135,7 @@ def test_load_fills_the_cache_once_and_then_needs_no_mirror(server, tmp_path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for _ in range(2):
         images, labels = load("mnist-full")
-        assert np.array_equal(images[..., 0], PICTURES) and labels[:3].tolist() == [0, 1, 2]
+        assert numpy.array_equal(images[..., 0], PICTURES) and labels[:3].tolist() == [0, 1, 2]
     assert server.asked == ["good"] * 2  # images and labels, each once
     cache = tmp_path / "tinygan" / "mnist-full"
     assert set(cache.iterdir()) == {cache / IMAGES, cache / LABELS}
@@ -158,7 +159,7 @@ def test_a_full_disk_leaves_no_partial_file(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(datasets.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UsageError, match="No space left"):
         download(source(server, "good"), IMAGES, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,24 +1,34 @@
 """Each figure against a case whose answer is known."""
 
+import argparse
+import itertools
+import json
 import math
 
 import numpy
 import pytest
 
 import tinygan
-from tinygan import datasets, metrics
-from tinygan.classifier import as_images, shipped_classifier, train_classifier
+from tinygan import datasets, training
+from tinygan.backend import to_device, to_host
+from tinygan.datasets import Mixture, from_bytes
 from tinygan.metrics import (
-    Estimate,
     accuracy_score,
+    auroc,
+    compare_digits,
     count_modes,
+    digits,
+    distances,
     frechet_distance,
     gaussian_fit,
-    k_means,
     kernel_distance,
     measure,
-    parzen_log_likelihood,
     precision_and_recall,
+    report_digits,
+    report_modes,
+    roc_curve,
+    shipped_classifier,
+    train_classifier,
 )
 
 
@@ -27,11 +37,7 @@ def normal(*shape, seed=0):
 
 
 def held_out():
-    return as_images(datasets.mnist("held-out"))
-
-
-def test_the_standard_error_of_a_mean():
-    assert Estimate.of(numpy.array([1.0, 2.0, 6.0])) == pytest.approx((3.0, math.sqrt(7 / 3)))
+    return from_bytes(datasets.mnist("held-out").images)
 
 
 # ---------------------------------------------------------------- points in the plane
@@ -41,25 +47,54 @@ CENTERS = numpy.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
 
 def test_a_mode_is_captured_by_one_sample_within_three_deviations():
     samples = numpy.array([[0.0, 2.9], [10.0, -3.1], [5.0, 5.0], [0.0, -2.0]])
-    assert count_modes(samples, CENTERS, deviation=1.0) == (1, 0.5)
-    assert count_modes(samples, CENTERS, deviation=1.1) == (2, 0.75)
+    assert count_modes(samples, CENTERS, deviation=1.0) == (1, 1, 0.5, 3)
+    assert count_modes(samples, CENTERS, deviation=1.1) == (2, 2, 0.75, 3)
+
+
+def test_a_mode_is_covered_by_a_fifth_of_the_samples_that_are_due_to_it():
+    """Of 60 samples 20 are due to each of three modes, and 4 are a fifth of these."""
+    for count, covered in [(3, 1), (4, 2), (5, 2)]:
+        samples = CENTERS[[0] * (60 - count) + [1] * count]
+        assert count_modes(samples, CENTERS, deviation=0.1) == (2, covered, 1.0, 3)
 
 
 def test_a_sample_near_two_modes_counts_for_the_nearest_alone():
-    assert count_modes(numpy.array([[4.0, 0.0]]), CENTERS, deviation=3.0) == (1, 1.0)
+    assert count_modes(numpy.array([[4.0, 0.0]]), CENTERS, deviation=3.0) == (1, 1, 1.0, 3)
 
 
 def test_samples_of_the_mixture_itself_capture_all_modes():
     random = numpy.random.default_rng(0)
     samples = CENTERS[random.integers(0, 3, 2500)] + 0.1 * random.standard_normal((2500, 2))
     modes = count_modes(samples, CENTERS, deviation=0.1)
-    assert modes.captured == 3
+    assert modes.captured == modes.covered == 3
     # In the plane a Gaussian has exp(-9/2) = 1.1 % of its mass beyond three deviations.
-    assert modes.high_quality == pytest.approx(1 - numpy.exp(-4.5), abs=0.01)
+    assert modes.on_one == pytest.approx(1 - numpy.exp(-4.5), abs=0.01)
 
 
 def test_samples_far_from_all_modes_capture_none():
-    assert count_modes(numpy.full((5, 2), 100.0), CENTERS, deviation=1.0) == (0, 0.0)
+    assert count_modes(numpy.full((5, 2), 100.0), CENTERS, deviation=1.0) == (0, 0, 0.0, 3)
+
+
+def test_modes_are_counted_where_the_samples_are():
+    """On a GPU without waiting for it; the curves to log are tensors on either device."""
+    samples = numpy.float32(CENTERS[[0, 0, 0, 0, 0, 1]] + 0.01)
+    expected = count_modes(samples, CENTERS, deviation=0.1)
+    seen = count_modes(to_device(samples), numpy.float32(CENTERS), deviation=0.1)
+    assert [float(to_host(value)) for value in map(numpy.asarray, seen)] == pytest.approx(expected)
+    assert {name: x.item() for name, x in seen.shares().items()} == pytest.approx(
+        {"modes covered": 2 / 3, "on a mode": 1.0})
+
+
+def test_the_modes_of_samples_are_reported_between_floor_and_ceiling(tmp_path, capsys):
+    mixture = Mixture(numpy.float32(CENTERS), 0.1)
+    settings = argparse.Namespace(out=tmp_path, seed=0)
+    report_modes(settings, numpy.zeros((500, 2), "float32"), mixture)
+    floor, found, ceiling = json.loads((tmp_path / "figures.json").read_text()).values()
+    assert found == {"captured": 1, "covered": 1, "on_one": 1.0, "of": 3}
+    assert floor["on_one"] < 0.01 and ceiling["captured"] == ceiling["covered"] == 3
+    assert "samples of G" in capsys.readouterr().out
+    with numpy.load(tmp_path / "figures.npz") as arrays:
+        assert {array.shape for array in arrays.values()} == {(500, 2)}
 
 
 # ---------------------------------------------------------------- Frechet distance
@@ -102,7 +137,7 @@ def test_frechet_distance_to_itself_is_zero_even_where_a_feature_never_moves():
 def test_kernel_distance_of_one_source_is_zero_up_to_chance():
     apart = [kernel_distance(normal(1000, 5, seed=2 * i), normal(1500, 5, seed=2 * i + 1))
              for i in range(20)]
-    scores = [distance.value / distance.error for distance in apart]
+    scores = [value / error for value, error in apart]
     assert max(abs(score) for score in scores) < 4
     assert min(scores) < 0 < max(scores)  # unbiased: not always positive
     assert 0.5 < numpy.std(scores) < 2  # the error is as large as it says
@@ -111,9 +146,16 @@ def test_kernel_distance_of_one_source_is_zero_up_to_chance():
 def test_kernel_distance_of_two_points_is_that_of_their_kernels():
     """k(x, x) + k(y, y) - 2 k(x, y), where all rows of a set are the same."""
     x, y = numpy.array([1.0, 2.0]), numpy.array([0.0, 3.0])
-    found = kernel_distance(numpy.tile(x, (40, 1)), numpy.tile(y, (30, 1)))
-    assert found.value == pytest.approx((5 / 2 + 1) ** 3 + (9 / 2 + 1) ** 3 - 2 * (6 / 2 + 1) ** 3)
-    assert found.error == pytest.approx(0, abs=1e-9)
+    value, error = kernel_distance(numpy.tile(x, (40, 1)), numpy.tile(y, (30, 1)))
+    assert value == pytest.approx((5 / 2 + 1) ** 3 + (9 / 2 + 1) ** 3 - 2 * (6 / 2 + 1) ** 3)
+    assert error == pytest.approx(0, abs=1e-9)
+
+
+def test_the_error_of_a_kernel_distance_is_that_of_the_mean_over_its_subsets():
+    value, error = kernel_distance(normal(400, 3), 0.3 + normal(300, 3, seed=1), subsets=4)
+    apart = [kernel_distance(normal(400, 3), 0.3 + normal(300, 3, seed=1), 4, seed)[0]
+             for seed in range(50)]
+    assert 0.3 < error / numpy.std(apart) < 30 and abs(value - numpy.mean(apart)) < 4 * error
 
 
 def test_kernel_distance_of_shifted_gaussians():
@@ -121,10 +163,10 @@ def test_kernel_distance_of_shifted_gaussians():
 
     3 (E x - E y)^2 + 3 (E x^2 - E y^2)^2 + (E x^3 - E y^3)^2.
     """
-    found = kernel_distance(normal(6000, 1), normal(6000, 1, seed=1) + 0.5)
+    value, error = kernel_distance(normal(6000, 1), normal(6000, 1, seed=1) + 0.5)
     third = 0.5**3 + 3 * 0.5  # E y^3 of N(0.5, 1); that of N(0, 1) is 0
     exact = 3 * 0.5**2 + 3 * 0.25**2 + third**2
-    assert abs(found.value - exact) < 4 * found.error < exact
+    assert abs(value - exact) < 4 * error < exact
 
 
 # ---------------------------------------------------------------- precision and recall
@@ -150,14 +192,14 @@ def test_more_neighbours_make_the_regions_larger():
 def test_precision_and_recall_agree_with_distances_taken_one_by_one(monkeypatch):
     real, samples = normal(60, 4), 0.5 + normal(45, 4, seed=1)
 
-    def share(points, region, k=3):
+    def fraction(points, region, k=3):
         radius = [sorted(numpy.linalg.norm(region - r, axis=1))[k] for r in region]
         inside = [any(numpy.linalg.norm(region - p, axis=1) <= radius) for p in points]
         return numpy.mean(inside)
 
-    expected = share(samples, real), share(real, samples)
+    expected = fraction(samples, real), fraction(real, samples)
     assert 0.1 < min(expected) and max(expected) < 1
-    monkeypatch.setattr(metrics, "BLOCK", 7)  # and whatever the size of the blocks
+    monkeypatch.setattr(distances, "BLOCK", 7)  # and whatever the size of the blocks
     assert precision_and_recall(real, samples) == pytest.approx(expected)
 
 
@@ -167,58 +209,51 @@ def test_one_sample_again_and_again_has_precision_but_no_recall():
     assert precision == 1 and recall == 0
 
 
-# ---------------------------------------------------------------- Parzen windows
+# ---------------------------------------------------------------- scores of strangeness
 
 
-def test_a_window_at_one_sample_is_the_density_of_a_gaussian():
-    point, x, sigma = numpy.array([[0.2, 0.4, 0.9]]), normal(6, 3), 0.5
-    found = parzen_log_likelihood(point, x, x, numpy.array([sigma]))
-    squares = ((x - point) ** 2).sum(axis=1)
-    exact = -squares / (2 * sigma**2) - 1.5 * math.log(2 * math.pi * sigma**2)
-    assert found.log_likelihood == pytest.approx(exact.mean())
-    assert found.error == pytest.approx(exact.std(ddof=1) / math.sqrt(6))
-    assert found.deviation == sigma
+def scored(kind, count=60):
+    random = numpy.random.default_rng(kind)
+    scores = random.standard_normal(count) if kind == 0 else random.integers(kind, size=count)
+    return scores, random.random(count) < 0.3
 
 
-def test_windows_are_averaged_and_far_samples_do_not_underflow():
-    samples, x = numpy.array([[0.0], [1.0]]), numpy.array([[0.0], [0.0], [1000.0], [1000.0]])
-    near = math.log((1 + math.exp(-0.5)) / 2) - 0.5 * math.log(2 * math.pi)
-    far = -(999**2) / 2 - math.log(2) - 0.5 * math.log(2 * math.pi)
-    found = parzen_log_likelihood(samples, x, x, numpy.array([1.0]))
-    assert found.log_likelihood == pytest.approx((near + far) / 2)
+@pytest.mark.parametrize("kind", [0, 1, 2, 5, 1000])  # no ties; all scores equal; two; five; few
+def test_auroc_is_the_fraction_of_pairs_in_the_right_order(kind):
+    scores, strange = scored(kind)
+    pairs = itertools.product(scores[strange], scores[~strange])
+    right = [1.0 if high > low else 0.5 if high == low else 0.0 for high, low in pairs]
+    assert auroc(scores, strange) == pytest.approx(numpy.mean(right), abs=1e-12)
+    assert auroc(-scores, strange) == pytest.approx(1 - numpy.mean(right), abs=1e-12)
 
 
-def test_the_width_is_the_one_that_suits_the_validation_points():
-    """For one sample at 0 and points at distance r in P dimensions, r / sqrt(P)."""
-    validation = numpy.full((5, 4), 0.3)
-    found = parzen_log_likelihood(numpy.zeros((1, 4)), validation, validation + 9,
-                                  numpy.array([0.1, 0.2, 0.3, 0.4, 5.0]))
-    assert found.deviation == 0.3
+def test_auroc_of_a_perfect_score_and_of_one_with_the_wrong_sign():
+    strange = numpy.arange(10) >= 7
+    assert auroc(numpy.arange(10), strange) == 1 and auroc(-numpy.arange(10), strange) == 0
+    assert auroc([1.0, numpy.inf, -numpy.inf], [0, 1, 0]) == 1
+    # More pairs than a 32-bit integer counts.
+    assert auroc(numpy.arange(400_000), numpy.arange(400_000) >= 200_000) == 1
 
 
-def test_means_of_clusters_get_more_than_as_many_real_digits():
-    """The weakness of the measure (Theis et al. 2016)."""
-    def points(images):
-        return (images.reshape(len(images), -1).astype(float) + 1) / 2
-
-    real, test = points(as_images(datasets.mnist())[:2000]), points(held_out())
-    windows = [parzen_log_likelihood(samples, test[:200], test[200:400]).log_likelihood
-               for samples in (k_means(real, 100, rounds=5), real[:100], real[:1000])]
-    assert windows[0] > windows[2] > windows[1]
-
-
-def test_k_means_finds_clusters_that_lie_apart():
-    centers = numpy.array([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
-    points = (centers[:, None] + normal(3, 30, 2)).reshape(90, 2)
-    found = k_means(points, 3, seed=1)
-    nearest = numpy.linalg.norm(found[:, None] - centers, axis=2).argmin(axis=1)
-    assert sorted(nearest) == [0, 1, 2]
-    means = points.reshape(3, 30, 2).mean(axis=1)
-    numpy.testing.assert_allclose(found, means[nearest])
+@pytest.mark.parametrize("kind", [0, 1, 2, 5])
+def test_a_roc_curve_has_the_rates_at_every_threshold_and_auroc_beneath(kind):
+    scores, strange = scored(kind)
+    false, true = roc_curve(scores, strange)
+    thresholds = [numpy.inf, *sorted(set(scores.tolist()), reverse=True)]
+    for rates, kind_ in ((false, ~strange), (true, strange)):
+        assert rates.tolist() == pytest.approx([(scores[kind_] >= t).mean() for t in thresholds])
+    area = (numpy.diff(false) * (true[1:] + true[:-1]) / 2).sum()
+    assert area == pytest.approx(auroc(scores, strange), abs=1e-12)
 
 
-def test_k_means_leaves_a_center_that_no_point_is_nearest_to():
-    assert numpy.isfinite(k_means(numpy.ones((10, 3)), 4)).all()
+@pytest.mark.parametrize("score", [auroc, roc_curve])
+@pytest.mark.parametrize(("scores", "strange"), [
+    ([1, 2], [True, True]), ([1, 2], [False, False]), ([], []), ([1, math.nan], [True, False]),
+    ([1, 2, 3], [True, False]), ([[1], [2]], [True, False]),
+])
+def test_scores_that_cannot_be_ranked_are_refused(score, scores, strange):
+    with pytest.raises(ValueError, match="one score an example, no NaN, and both kinds"):
+        score(scores, strange)
 
 
 # ---------------------------------------------------------------- all figures of digits
@@ -240,8 +275,8 @@ def floors():
     shipped_classifier.cache_clear()
     before = tinygan.backend.generator.bit_generator.state
     held = datasets.mnist("held-out")
-    fit = gaussian_fit(as_images(datasets.mnist()), 1000)
-    figures = measure(as_images(held), held.labels), measure(fit)
+    fit = gaussian_fit(from_bytes(datasets.mnist().images), 1000)
+    figures = measure(from_bytes(held.images), held.labels), measure(fit)
     # To measure in the midst of a training does not change the training.
     assert tinygan.backend.generator.bit_generator.state == before
     return figures
@@ -276,12 +311,57 @@ def test_too_few_images_are_refused():
 
 def test_the_accuracy_score_of_wrong_labels_is_low(monkeypatch):
     real = datasets.mnist()
-    images, labels = as_images(real)[:640], real.labels[:640]
+    images, labels = from_bytes(real.images[:640]), real.labels[:640]
     seen = []
-    monkeypatch.setattr(metrics, "train_classifier",
+    monkeypatch.setattr(digits, "train_classifier",
                         lambda data, seed: seen.append(data) or train_classifier(data, seed, 5))
     right = accuracy_score(images, labels)
     wrong = accuracy_score(images, (labels + 1) % 10)
     unlabelled = accuracy_score(images)
     assert right > 0.6 and wrong < 0.2 and abs(unlabelled - right) < 0.1
     numpy.testing.assert_array_equal(seen[0].images, real.images[:640])  # the same bytes
+
+
+# ---------------------------------------------------------------- beside floor and ceiling
+
+
+def test_digits_are_compared_with_a_floor_and_a_ceiling(floors):
+    real, fit = floors
+    images, labels = (array[:1000] for array in datasets.mnist())
+    images, labels = from_bytes(images), (labels + (numpy.arange(1000) < 500)) % 10  # half wrong
+    rows = compare_digits("copies", images, labels)
+    assert list(rows) == [digits.FLOOR, "copies", digits.CEILING]
+    floor, copies, ceiling = rows.values()
+    for row, quality in ((floor, fit), (ceiling, real)):
+        assert row["Frechet"] == pytest.approx(quality.frechet_distance)
+        assert (row["precision"], row["recall"]) == (quality.precision, quality.recall)
+    assert floor["Frechet"] > 10 * copies["Frechet"] and copies["precision"] == 1
+    assert "as asked" not in floor and ceiling["as asked"] == real.conditional_accuracy
+    assert copies["as asked"] == pytest.approx(0.5, abs=0.02)
+    assert not any("as asked" in row for row in compare_digits("copies", images).values())
+
+
+def reported(folder, **options):
+    """What report_digits writes of a generator that knows nothing but the mean of the digits."""
+    mean = from_bytes(datasets.mnist().images).mean(axis=0)
+    settings = argparse.Namespace(out=folder, seed=0, data="mnist", measure=1000)
+    vars(settings).update(options)
+    pictures = training.Pictures(lambda z, labels=None: tinygan.Tensor(to_device(
+        numpy.repeat(mean[None], len(z), axis=0))), 2, classes=options.get("classes", 0))
+    report_digits(settings, pictures)
+
+
+def test_a_run_ends_with_a_report_of_its_digits(tmp_path, capsys):
+    reported(tmp_path, measure=1, classes=10)
+    rows = json.loads((tmp_path / "figures.json").read_text())
+    assert rows["samples of G"]["as asked"] == 0.1 and rows["samples of G"]["recall"] < 0.01
+    with numpy.load(tmp_path / "figures.npz") as arrays:
+        assert arrays["images"].shape == (1000, 28, 28, 1) and arrays["images"].dtype == "uint8"
+        assert arrays["labels"][:12].tolist() == [*range(10), 0, 1]
+    assert "samples of G" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{"measure": 0}, {"data": "fashion"}, {"data": "folder:x"}])
+def test_what_is_no_digit_or_not_to_be_measured_is_left_alone(tmp_path, options):
+    reported(tmp_path, **options)
+    assert not list(tmp_path.iterdir())

@@ -12,19 +12,26 @@ import numpy
 import pytest
 from PIL import Image
 
+import tinygan
 from tinygan import Tensor
+from tinygan.datasets import Mixture
 from tinygan.files import UsageError, replacing
+from tinygan.functions import sigmoid
 from tinygan.layers import Dense, LeakyReLU, Sequential, Tanh
 from tinygan.normalization import BatchNorm
 from tinygan.plots import (
     grid,
+    landscape,
     save_animation,
     save_curves,
     save_graph,
     save_grid,
     save_laboratory,
     save_player,
+    save_roc,
+    save_sheet,
 )
+from tinygan.plots.plane import CELLS
 from tinygan.tensor import TapeError
 
 
@@ -196,6 +203,17 @@ def test_saved_curves_are_a_png_that_shows_something(tmp_path):
         assert pixels(picture.convert("L")).std() > 10
 
 
+def test_roc_curves_stand_by_name_beside_chance(tmp_path, figures):
+    false, true = numpy.array([0, 0.1, 1]), numpy.array([0, 0.8, 1])
+    save_roc({"distance": (false, true), "noise": (true, true)}, tmp_path / "roc.png")
+    (axes,) = figures[0].axes
+    assert [line.get_label() for line in axes.lines] == ["distance", "noise", "chance"]
+    assert list(axes.lines[0].get_xdata()) == [0, 0.1, 1]
+    assert list(axes.lines[0].get_ydata()) == [0, 0.8, 1]
+    with Image.open(tmp_path / "roc.png") as picture:
+        assert picture.format == "PNG" and pixels(picture.convert("L")).std() > 10
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -264,7 +282,7 @@ def drawn(figure):
 
 
 @pytest.fixture
-def parts():
+def leaves():
     """x (2, 3) data, w (3, 1) and b (1,) learning, v (2, 1) learning but detached."""
     x, v = Tensor(numpy.ones((2, 3))), Tensor(numpy.ones((2, 1)), requires_grad=True)
     w, b = (Tensor(numpy.ones(shape), requires_grad=True) for shape in [(3, 1), (1,)])
@@ -272,9 +290,9 @@ def parts():
 
 
 def test_a_tape_shows_operations_leaves_and_constants_and_the_ways_between(
-    tmp_path, figures, parts
+    tmp_path, figures, leaves
 ):
-    x, w, b, cut = parts
+    x, w, b, cut = leaves
     loss = ((x @ w + b) * cut).sum()
     save_graph(loss, tmp_path / "tape.png", {x: "x", w: "w", b: "b", loss: "loss"}, "a title")
     boxes, ways = drawn(figures[0])
@@ -287,8 +305,8 @@ def test_a_tape_shows_operations_leaves_and_constants_and_the_ways_between(
     assert figures[0].axes[0].get_title() == "a title"
 
 
-def test_a_constant_that_no_derivative_needs_is_said_in_the_box(tmp_path, figures, parts):
-    x, w, b, cut = parts
+def test_a_constant_that_no_derivative_needs_is_said_in_the_box(tmp_path, figures, leaves):
+    x, w, b, cut = leaves
     save_graph((x @ w + cut) * 2.0, tmp_path / "tape.png")
     boxes, _ = drawn(figures[0])
     assert sorted(boxes) == ["add (constant)", "constant", "leaf", "matmul", "multiply (constant)"]
@@ -315,8 +333,8 @@ def test_nothing_in_a_tape_lies_on_something_else(tmp_path, figures):
     assert not [(a, b) for i, a in enumerate(frames) for b in frames[:i] if a.overlaps(b)]
 
 
-def test_arrows_lead_upwards_from_the_output(tmp_path, figures, parts):
-    x, w, b, _ = parts
+def test_arrows_lead_upwards_from_the_output(tmp_path, figures, leaves):
+    x, w, b, _ = leaves
     h = x @ w
     save_graph((h * h + b).sum(), tmp_path / "tape.png")
     arrows = [text for text in figures[0].axes[0].texts if not text.get_text()]
@@ -325,16 +343,26 @@ def test_arrows_lead_upwards_from_the_output(tmp_path, figures, parts):
     assert all(arrow.xy[1] > arrow.get_position()[1] for arrow in solid)
 
 
-def test_a_tape_can_still_be_walked_after_its_picture(tmp_path, parts):
-    x, w, b, _ = parts
+def test_equal_numbers_are_not_taken_for_the_same_tensor(tmp_path, figures, leaves, monkeypatch):
+    """Whatever == between tensors means."""
+    monkeypatch.setattr(Tensor, "__eq__", lambda self, other: True)
+    w, twin = leaves[1], Tensor(numpy.ones((3, 1)))
+    save_graph((w * twin).sum(), tmp_path / "tape.png", {w: "w", twin: "twin"})
+    boxes, ways = drawn(figures[0])
+    assert sorted(boxes) == ["multiply", "sum", "twin", "w"]
+    assert ("twin", "multiply", ":") in ways and ("multiply", "w", "-") in ways
+
+
+def test_a_tape_can_still_be_walked_after_its_picture(tmp_path, leaves):
+    x, w, b, _ = leaves
     loss = (x @ w + b).sum()
     save_graph(loss, tmp_path / "tape.png")
     loss.backward()
     assert w.grad.numpy().tolist() == [[2.0]] * 3
 
 
-def test_a_tape_that_is_freed_cannot_be_drawn(tmp_path, parts):
-    loss = (parts[0] @ parts[1]).sum()
+def test_a_tape_that_is_freed_cannot_be_drawn(tmp_path, leaves):
+    loss = (leaves[0] @ leaves[1]).sum()
     loss.backward()
     with pytest.raises(TapeError, match="backward\\(\\) ran over it already"):
         save_graph(loss, tmp_path / "tape.png")
@@ -352,7 +380,7 @@ def test_the_pictures_of_the_readme_are_those_of_the_library(tmp_path):
             assert max(abs(a - b) for a, b in zip(new.size, kept.size, strict=True)) < 20
 
 
-# ---------------------------------------------------------------- the laboratory
+# ---------------------------------------------------------------- a page that plays
 
 
 def test_a_player_holds_every_frame_and_needs_no_network(tmp_path):
@@ -369,6 +397,67 @@ def test_a_player_holds_every_frame_and_needs_no_network(tmp_path):
             assert numpy.array_equal(pixels(seen.convert("RGB")), pixels(kept.convert("RGB")))
     assert "://" not in page and "fa-" not in page and 'title="Play"' in page
     assert sorted(tmp_path.iterdir()) == [*paths, tmp_path / "all.html"]
+
+
+# ---------------------------------------------------------------- points in the plane
+
+
+def judge(*weights):
+    """A D that weighs the numbers of a pack."""
+    return lambda packs: packs @ Tensor(numpy.float32(weights)[:, None])
+
+
+NOBODY = numpy.zeros((0, 2), "float32")
+
+
+def test_the_landscape_is_ds_answer_with_x_to_the_right_and_y_upwards():
+    seen = landscape(lambda x: sigmoid(judge(1.0, 0.1)(x)), NOBODY, 1, side=2.0)
+    expected = [1 / (1 + numpy.exp(-(x + 0.1 * y))) for x, y in [(-2, -2), (2, -2), (-2, 2)]]
+    numpy.testing.assert_allclose([seen[0, 0], seen[0, -1], seen[-1, 0]], expected, rtol=1e-5)
+    assert seen.shape == (CELLS, CELLS)
+
+
+def test_where_d_sees_pairs_the_landscape_is_the_mean_over_generated_partners():
+    partners = numpy.zeros((480, 2), "float32")
+    partners[:8, 0] = 100.0  # of the 16 that are asked, 8 make D sure of everything
+    seen = landscape(lambda x: sigmoid(judge(0.0, 0.0, 1.0, 0.0)(x)), partners, 2, side=1.0)
+    numpy.testing.assert_allclose(seen, (1 + 0.5) / 2, rtol=1e-5)
+
+
+def test_answers_that_are_no_probabilities_are_shown_from_the_lowest_to_the_highest():
+    seen = landscape(judge(5.0, 0.0), NOBODY, 1, side=1.0)
+    numpy.testing.assert_allclose(seen[3], numpy.linspace(0, 1, CELLS), atol=1e-6)
+    for flat in (judge(0.0, 0.0), lambda x: judge(0.0, 0.0)(x) + 5.0):
+        assert not landscape(flat, NOBODY, 1, side=1.0).any()
+
+
+RING = Mixture(numpy.float32([[1, 0], [0, 1], [-1, 0], [0, -1]]), 0.05)
+
+
+@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (2, 2, 1), (3, 1, 3), (7, 3, 3)])
+def test_a_sheet_shows_each_run_over_real_points_beside_its_curves(
+    tmp_path, figures, count, rows, columns
+):
+    runs = {f"run {i}": (NOISE[:2].T + i, STEPS, {"D(x)": NOISE[2]}) for i in range(count)}
+    save_sheet(runs, RING, tmp_path / "sheet.png")
+    panels = figures[0].axes
+    assert len(panels) == 2 * rows * columns
+    for i in range(count):
+        points, lines = panels[2 * i : 2 * i + 2]
+        real, samples = (drawn.get_offsets() for drawn in points.collections)
+        assert points.get_title() == f"run {i}" and numpy.array_equal(samples, NOISE[:2].T + i)
+        away = numpy.linalg.norm(real[:, None] - RING.centers, axis=2).min(axis=1)
+        assert len(real) == 1000 and 0.03 < away.mean() < 0.1
+        assert [line.get_label() for line in lines.lines] == ["D(x)"]
+        assert list(lines.lines[0].get_xdata()) == STEPS
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.size == pytest.approx((6.6 * columns * 90, 2.9 * rows * 90), abs=2)
+
+
+def test_a_sheet_before_the_first_step_has_no_curves_and_draws_no_random_numbers(tmp_path):
+    before = tinygan.backend.generator.bit_generator.state
+    save_sheet({"one": (NOISE[:2].T, [], {})}, RING, tmp_path / "sheet.png")
+    assert tinygan.backend.generator.bit_generator.state == before
 
 
 def laboratory(path, **changes):

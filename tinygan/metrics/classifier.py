@@ -1,7 +1,7 @@
-"""A small classifier of digits, whose features metrics.py measures samples in.
+"""A small classifier of digits: samples are measured by the features that it sees in them.
 
 It is also the plainest network of this library: layers, a loss and a loop, with no adversary.
-To train it again, in a minute:  python -m tinygan.classifier
+To train it again, in a minute:  python -m tinygan.metrics.classifier
 """
 
 import argparse
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy
 
-from .. import backend, datasets
+from .. import backend, datasets, training
 from ..backend import to_device, xp
-from ..datasets import Dataset
-from ..files import UsageError, replacing
+from ..datasets import Dataset, from_bytes
+from ..files import replacing
 from ..functions import log_softmax
 from ..layers import Conv2d, Dense, Flatten, LeakyReLU, Module, Sequential
 from ..optimizers import Adam
@@ -62,7 +62,7 @@ class DigitClassifier(Module):
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """-mean ln softmax(logits)[n, labels[n]]: (N, M), integers (N,) -> ().
 
-    ln M for a network that knows nothing, 0 for one that is right and sure of it.
+    It is ln M for a network that knows nothing, 0 for one that is right and certain.
     """
     return -log_softmax(logits)[xp.arange(len(labels)), labels].mean()
 
@@ -70,8 +70,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def train_classifier(data: Dataset, seed: int = 0, epochs: int = 15) -> DigitClassifier:
     """A DigitClassifier that learned from digits (N, 28, 28, 1) and their labels.
 
-    Adam with a rate that falls to 0; each batch is moved by up to two pixels each way.
-    The library's random generator is started at the seed.
+    With Adam, whose rate falls to 0; each batch is shifted by up to two pixels each way. This
+    seeds the library's random generator.
     """
     from tqdm import tqdm
 
@@ -79,12 +79,12 @@ def train_classifier(data: Dataset, seed: int = 0, epochs: int = 15) -> DigitCla
     classifier, size = DigitClassifier(), min(64, len(data.images))
     adam = Adam(classifier.parameters(), 4e-3, betas=(0.9, 0.999))
     steps = epochs * (len(data.images) // size)
-    batches = datasets.batches(data, size, seed)
+    batches = datasets.Batches(data.images, data.labels, batch_size=size, seed=seed)
     for step in tqdm(range(steps), desc="classifier", leave=False, disable=None):
         images, labels = next(batches)
         shift = tuple(backend.generator.integers(-2, 3, size=2).tolist())
         adam.lr = 4e-3 * (1 - step / steps)
-        logits = classifier(Tensor(xp.roll(images, shift, axis=(1, 2))))
+        logits = classifier(Tensor(xp.roll(from_bytes(images), shift, axis=(1, 2))))
         loss = cross_entropy(logits, Tensor(labels))
         adam.zero_grad()
         loss.backward()
@@ -92,14 +92,10 @@ def train_classifier(data: Dataset, seed: int = 0, epochs: int = 15) -> DigitCla
     return classifier.eval()
 
 
-def as_images(data: Dataset) -> numpy.ndarray:
-    """Its bytes as float32 in [-1, 1]."""
-    return data.images.astype(numpy.float32) / 127.5 - 1
-
-
 def accuracy(classifier: DigitClassifier, data: Dataset) -> float:
-    """The share of the images whose digit the classifier sees."""
-    return float((classifier.see(as_images(data))[1] == data.labels).mean())
+    """The fraction of the images in which the classifier sees the digit of their label."""
+    _, digits = classifier.see(from_bytes(data.images))
+    return float((digits == data.labels).mean())
 
 
 @functools.cache
@@ -107,7 +103,7 @@ def shipped_classifier() -> DigitClassifier:
     """The classifier that ships with the package."""
     before = backend.generator.bit_generator.state
     classifier = DigitClassifier()
-    backend.generator.bit_generator.state = before  # to measure must not change a training
+    backend.generator.bit_generator.state = before  # measuring must not change a training
     with numpy.load(WEIGHTS, allow_pickle=False) as file:
         classifier.load_state(dict(file))
     return classifier.eval()
@@ -116,27 +112,23 @@ def shipped_classifier() -> DigitClassifier:
 def main() -> None:
     """Train the classifier that ships with the package again."""
     parser = argparse.ArgumentParser(
-        prog="python -m tinygan.classifier", description=main.__doc__, allow_abbrev=False,
+        prog="python -m tinygan.metrics.classifier", description=main.__doc__, allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="PATH", help="its weights")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights")
+    parser.add_argument("--seed", type=training.from_zero(2**31, int), default=0, metavar="N",
+                        help="the same seed gives the same weights")
     options = parser.parse_args()
-    if options.seed < 0:
-        parser.error(f"argument --seed: 0 or above, not {options.seed}")
-    try:
-        classifier = train_classifier(datasets.mnist(), options.seed)
-        with replacing(options.out) as path, open(path, "wb") as file:
-            numpy.savez_compressed(file, **classifier.state())
-    except UsageError as error:
-        parser.error(str(error))
+    classifier = train_classifier(datasets.mnist(), options.seed)
+    with replacing(options.out) as path, open(path, "wb") as file:
+        numpy.savez_compressed(file, **classifier.state())
     right = accuracy(classifier, datasets.mnist("held-out"))
     print(f"{right:.1%} of the 1,000 held-out digits are read right; weights in {options.out}")
 
 
-# `python -m tinygan.classifier` imports tinygan, and with it this file, before it runs this file
-# as __main__. Python warns of the two copies; the one that was imported does the work.
-warnings.filterwarnings("ignore", message="'tinygan.classifier' found in sys.modules")
+# python -m imports the package, and with it this file, before it runs this file as __main__.
+# Python warns of the two copies; the one that was imported does the work.
+warnings.filterwarnings("ignore", message="'tinygan.metrics.classifier' found in sys.modules")
 
 if __name__ == "__main__":
-    sys.modules["tinygan.classifier"].main()
+    training.run_main(sys.modules["tinygan.metrics.classifier"].main)

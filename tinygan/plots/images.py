@@ -1,0 +1,80 @@
+"""Images side by side, one after another, and on a page that plays them."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from ..datasets import to_bytes
+from ..files import replacing
+
+
+def grid(images: numpy.ndarray, columns: int = 8, scale: int = 3, gap: int = 1) -> Any:
+    """A Pillow picture of images (N, H, W, C) in [-1, 1], row by row, each pixel scale x scale."""
+    from PIL import Image
+
+    n, height, width, channels = images.shape
+    rows, high, wide = -(-n // columns), height + gap, width + gap
+    cells = numpy.full((rows * columns, high, wide, channels), 255, dtype=numpy.uint8)
+    cells[:n, :height, :width] = to_bytes(images)
+    cells = cells.reshape(rows, columns, high, wide, channels).swapaxes(1, 2)
+    pixels = cells.reshape(rows * high, columns * wide, channels)[: -gap or None, : -gap or None]
+    picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def save_grid(images: numpy.ndarray, path: Path, columns: int = 8) -> None:
+    """Write grid(images) as a PNG."""
+    with replacing(path) as file:
+        grid(images, columns).save(file, format="PNG")
+
+
+def save_animation(frames: Sequence[Path], path: Path, milliseconds: int = 120) -> None:
+    """Write pictures of one size as a GIF that repeats, the last one shown for two seconds."""
+    from PIL import Image
+
+    durations = [milliseconds] * (len(frames) - 1) + [2000]
+    with replacing(path) as file:
+        pictures = [Image.open(frame) for frame in frames]
+        pictures[0].save(
+            file, format="GIF", save_all=True, append_images=pictures[1:], duration=durations,
+            loop=0,
+        )
+
+
+# What matplotlib's player shows on its buttons are icons that it takes from the network.
+_ICONS = {
+    "minus": "-", "fast-backward": "|&lt;", "step-backward": "&lt;", "step-forward": "&gt;",
+    "fast-forward": "&gt;|", "plus": "+", "play fa-flip-horizontal": "&#9664;",
+    "pause": "&#10074;&#10074;", "play": "&#9654;",
+}
+
+
+def save_player(frames: Sequence[Path], path: Path, milliseconds: int = 250) -> None:
+    """Write pictures of one size as an HTML page that plays them, stops, and steps through them.
+
+    All is in the one file, which needs no network.
+    """
+    from matplotlib.animation import HTMLWriter
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    with Image.open(frames[0]) as first:
+        width, height = first.size
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    image = figure.figimage(numpy.zeros((height, width, 3), numpy.uint8))
+    writer = HTMLWriter(fps=1000 / milliseconds, embed_frames=True, default_mode="once")
+    with replacing(path) as file:
+        with writer.saving(figure, file, dpi=100):
+            for frame in frames:
+                with Image.open(frame) as picture:
+                    image.set_data(numpy.asarray(picture.convert("RGB")))
+                writer.grab_frame()
+        page = re.sub(r"<link[^>]*>", "", file.read_text())
+        for name, sign in _ICONS.items():
+            page = page.replace(f'<i class="fa fa-{name}"></i>', sign)
+        file.write_text(page)
+
+
