@@ -134,12 +134,11 @@ def train_one(settings: argparse.Namespace) -> View:
             adam_d.step()  # only now: G's gradient was taken at the D before this step
         adam_g.step()
 
-        modes = count_modes(view.samples().data, *RING)
         with no_grad():
             run.log(losses={"D loss": d_loss, "G loss": g_loss},
                     answers={**game.answers(real_logits, fake_logits),
                              "D(G(z)) in G's step": sigmoid(logits).mean()},
-                    modes={"modes covered": Tensor(modes.covered), "on a mode": Tensor(modes.on_one)})
+                    modes=count_modes(view.samples().data, *RING).shares())
     return view
 
 

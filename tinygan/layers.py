@@ -106,12 +106,17 @@ class Module:
             for parameter in learning:
                 parameter.requires_grad = True
 
-    def train(self, training: bool = True) -> "Module":
-        """Behave as in training: Dropout drops, BatchNorm uses the batch's own statistics."""
-        self.training = training
+    def modules(self) -> Iterator["Module"]:
+        """The module itself and all those inside it."""
+        yield self
         for _, member in self.members():
             if isinstance(member, Module):
-                member.train(training)
+                yield from member.modules()
+
+    def train(self, training: bool = True) -> "Module":
+        """Behave as in training: Dropout drops, BatchNorm uses the batch's own statistics."""
+        for module in self.modules():
+            module.training = training
         return self
 
     def eval(self) -> "Module":

@@ -7,20 +7,38 @@ sigmoid(l) = 1 / (1 + e^-l) is the probability that the image is real. Every los
 of a probability that rounds to zero.
 
 Each game also says what its numbers mean: balance is D's loss while it cannot tell real from
-generated, reading explains the log to whoever watches it, and answers(real_logits, fake_logits)
-are the numbers about D to log.
+generated, reading explains the log to whoever watches it, answer(logits) is what D says of each
+image, and answers(real_logits, fake_logits) are the numbers about D to log.
 """
 
+import copy
 import math
 from collections.abc import Callable
 
 from . import functions
 from .backend import random_uniform, xp
 from .functions import relu, sigmoid, softplus
+from .layers import Module
 from .tensor import Tensor, grad
 
 
-class Minimax:
+class Game:
+    """Two losses; D's answers are its logits as they are, unless a game says otherwise."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def answer(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"D(x)": self.answer(real_logits).mean(), "D(G(z))": self.answer(fake_logits).mean()}
+
+
+class Minimax(Game):
     """min over G, max over D of  E log D(x) + E log(1 - D(G(z))).  Goodfellow et al. 2014, eq. 1.
 
     D minimises -E log D(x) - E log(1 - D(G(z))). Against a perfect G the best it can do is to
@@ -42,8 +60,8 @@ class Minimax:
     def generator(self, fake_logits: Tensor) -> Tensor:
         return -softplus(fake_logits).mean()
 
-    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        return {"D(x)": sigmoid(real_logits).mean(), "D(G(z))": sigmoid(fake_logits).mean()}
+    def answer(self, logits: Tensor) -> Tensor:
+        return sigmoid(logits)
 
 
 class NonSaturating(Minimax):
@@ -57,7 +75,7 @@ class NonSaturating(Minimax):
         return softplus(-fake_logits).mean()
 
 
-class LeastSquares:
+class LeastSquares(Game):
     """D minimises E (l(x) - 1)^2 / 2 + E l(G(z))^2 / 2, G minimises E (l(G(z)) - 1)^2 / 2.
 
     Mao et al. 2017, eq. 9: labels 0 and 1, and no sigmoid.
@@ -76,11 +94,8 @@ class LeastSquares:
     def generator(self, fake_logits: Tensor) -> Tensor:
         return ((fake_logits - 1.0) ** 2).mean() * 0.5
 
-    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        return {"D(x)": real_logits.mean(), "D(G(z))": fake_logits.mean()}
 
-
-class Hinge:
+class Hinge(Game):
     """D minimises E max(0, 1 - l(x)) + E max(0, 1 + l(G(z))), G minimises -E l(G(z)).
 
     Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
@@ -88,7 +103,7 @@ class Hinge:
 
     balance = 2.0
     reading = (
-        "l(x) and l(G(z)) are D's mean answers to real and to generated images. Its loss is 2 "
+        "D(x) and D(G(z)) are D's mean answers, any real numbers. Its loss is 2 "
         "while it cannot tell them apart, and 0 once it answers above 1 to all real and below -1 "
         "to all generated ones."
     )
@@ -99,11 +114,8 @@ class Hinge:
     def generator(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
 
-    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        return {"l(x)": real_logits.mean(), "l(G(z))": fake_logits.mean()}
 
-
-class Wasserstein:
+class Wasserstein(Game):
     """The critic minimises E l(G(z)) - E l(x), G minimises -E l(G(z)).  Arjovsky et al. 2017.
 
     Minus the critic's loss estimates the Wasserstein distance, up to a factor, as long as the
@@ -165,7 +177,30 @@ def _squared_slopes(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tenso
     return (slopes * slopes).sum(axis=tuple(range(1, images.ndim)))
 
 
-def clip_weights(network, limit: float) -> None:
+def clip_weights(network: Module, limit: float) -> None:
     """Hold every weight between -limit and limit.  Arjovsky et al. 2017, algorithm 1."""
     for parameter in network.parameters():
         xp.clip(parameter.data, -limit, limit, out=parameter.data)
+
+
+def unrolled(
+    game: Game, D: Module, real: Tensor, fake: Tensor, *, steps: int, rate: float
+) -> Tensor:
+    """G's loss against the D that D would become in some more steps of gradient descent.
+
+    w[0] = D's weights,  w[k+1] = w[k] - rate dL_D(w[k]; real, fake) / dw,  L_G(w[steps]; fake)
+
+    Metz et al. 2017, section 2.2. Every w[k] but the first depends on fake: create_graph records
+    how, and the gradient runs through D's answer to what G does. D stays as it is.
+    """
+    later = copy.deepcopy(D) if steps else D
+    for _ in range(steps):
+        d_loss = game.discriminator(later(real), later(fake))
+        places = [(module, name) for module in later.modules() for name, member in module.members()
+                  if isinstance(member, Tensor) and member.requires_grad]
+        weights = [getattr(module, name) for module, name in places]
+        slopes = grad(d_loss, weights, create_graph=True)
+        for (module, name), weight, slope in zip(places, weights, slopes, strict=True):
+            setattr(module, name, weight - rate * slope)
+    with later.frozen():  # weights that no step has moved are constants for G
+        return game.generator(later(fake))
