@@ -126,7 +126,7 @@ PROBABLE = {"D(x)": D(REAL).mean(), "D(G(z))": D(FAKE).mean()}
 ANSWERS = {
     Minimax: PROBABLE, NonSaturating: PROBABLE,
     LeastSquares: {"D(x)": REAL.mean(), "D(G(z))": FAKE.mean()},
-    Hinge: {"l(x)": REAL.mean(), "l(G(z))": FAKE.mean()},
+    Hinge: {"D(x)": REAL.mean(), "D(G(z))": FAKE.mean()},
     Wasserstein: {"Wasserstein estimate": REAL.mean() - FAKE.mean()},
 }
 

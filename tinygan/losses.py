@@ -23,13 +23,10 @@ from .tensor import Tensor, grad
 
 
 class Game:
-    """Two losses; D's answers are its logits as they are, unless a game says otherwise."""
+    """discriminator(real_logits, fake_logits) and generator(fake_logits) are the two losses.
 
-    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def generator(self, fake_logits: Tensor) -> Tensor:
-        raise NotImplementedError
+    D's answers are its logits as they are, unless a game says otherwise.
+    """
 
     def answer(self, logits: Tensor) -> Tensor:
         return logits
