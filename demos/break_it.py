@@ -1,9 +1,8 @@
 """The classic mistakes in a GAN, each made on purpose, beside the healthy run.
 
-The data are a ring of eight Gaussians in the plane: what fails can be seen and counted. The game
-is that of mnist_gan.py (Goodfellow et al. 2014, section 3). At the end: means over the last quarter
-of the run. A mode is covered if it gets a fifth or more of the samples that are due to it. What to
-expect of --break NAME, and why:
+The data are a ring of eight Gaussians, the game is that of mnist_gan.py (Goodfellow et al. 2014,
+section 3). At the end: means over the last quarter of the run. A mode is covered if it gets a
+fifth or more of the samples that are due to it. What to expect of --break NAME, and why:
 
 no-detach: G finds few modes. D's loss runs back through the fake into G, which then follows the
   gradient of -log D - log(1 - D), least where D answers 1/2: it is pushed away from modes that it
@@ -12,9 +11,8 @@ no-zero-grad: The losses explode, and samples end far from the ring. backward() 
   gradients that are there: each step follows the sum of all since the start.
 saturating: G finds next to nothing. D is strong, as in d-too-strong, but G minimises
   log(1 - D(G(z))), whose slope by the logit is D(G(z)): what most needs to move weighs least.
-simultaneous: G finds the modes later, or at some seeds not in this time; at others it does as
-  well. G answers the D from before its last step. With plain gradient descent the smallest GAN,
-  of two numbers, even spirals away (see tests/test_break_it.py).
+simultaneous: G answers the D from before its last step, and at most seeds finds the modes later.
+  By plain gradient descent the smallest GAN even spirals away (see tests/test_break_it.py).
 beta1-0.9: The losses swing and most modes are lost. Adam remembers ten gradients now, not two:
   each player keeps running towards where the other was, and overshoots.
 mixed-batchnorm: D sees through G in its own step and seems fooled in G's. BatchNorm takes mean
@@ -26,7 +24,6 @@ d-too-weak: D's loss is near its balance, 2 log 2 = 1.386, yet the samples are b
 """
 
 import argparse
-import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -45,9 +42,9 @@ RING, LATENT, RATE = datasets.ring(deviation=0.05), 8, 5e-3
 
 def network(inputs: int, outputs: int, width: int = 128, batch_norm: bool = False) -> Sequential:
     """G: latents (N, LATENT) to points (N, 2).  D: points (N, 2) to logits (N, 1)."""
-    first, second = ([Dense(size, width), *[BatchNorm(width)] * batch_norm, LeakyReLU(0.2)]
-                     for size in (inputs, width))
-    return Sequential(*first, *second, Dense(width, outputs))
+    hidden = [[Dense(size, width), *[BatchNorm(width)] * batch_norm, LeakyReLU(0.2)]
+              for size in (inputs, width)]
+    return Sequential(*hidden[0], *hidden[1], Dense(width, outputs))
 
 
 def options() -> argparse.ArgumentParser:
@@ -76,6 +73,7 @@ class View:
             return self.G(self.latents)
 
     def panel(self) -> tuple[Any, list[float], dict[str, list[float]]]:
+        """For plots.save_sheet: samples (N, 2), and curves over steps."""
         steps, curves = self.run.curves() if self.run else ([], {})
         return self.samples().numpy(), steps, curves.get("answers", {}) | curves.get("modes", {})
 
@@ -90,7 +88,6 @@ def train_one(settings: argparse.Namespace) -> View:
     """One run, with the mistake of that name in it, or none ("healthy")."""
     broken, parts = settings.broken, build(settings)
     G, D = parts.values()
-    strong = broken in ("d-too-strong", "saturating")
     game = losses.Minimax() if broken == "saturating" else losses.NonSaturating()
     betas = (0.9 if broken == "beta1-0.9" else 0.5, 0.999)
     adam_g, adam_d = (Adam(player.parameters(), RATE, betas=betas) for player in (G, D))
@@ -111,11 +108,11 @@ def train_one(settings: argparse.Namespace) -> View:
             adam_g.zero_grad()
 
         # (1) Update D: minimise -log D(x) - log(1 - D(G(z))).
-        for _ in range((302 if step == 1 else 2) if strong else 1):
+        strong = 302 if step == 1 else 2  # updates of a strong D, which has a start of 300
+        for _ in range(strong if broken in ("d-too-strong", "saturating") else 1):
             real, fake = Tensor(RING.samples(settings.batch_size)), G(noise())
             # The tape leads from the fake back into G. detach() cuts it: same numbers, no way
-            # for D's gradients into G. (mnist_gan.py makes the fake under no_grad instead, which
-            # records nothing of G to begin with: the same gradients for less work.)
+            # for D's gradients into G. (no_grad, as in mnist_gan.py, records no tape at all.)
             if broken != "no-detach":
                 fake = fake.detach()
             # One pass for both: only BatchNorm lets one sample change another's answer.
@@ -145,24 +142,20 @@ def train_one(settings: argparse.Namespace) -> View:
     return view
 
 
-def train(settings: argparse.Namespace) -> dict[str, View]:
-    """The chosen run in --out, and the healthy one in a folder there; or with --all, all there."""
-    names = NAMES if settings.all else dict.fromkeys([settings.broken, "healthy"])
-    views, figures = {}, {}
-    for name in names:
-        one = copy.copy(settings)
-        one.broken = name
+def train(settings: argparse.Namespace) -> None:
+    """The chosen run in --out and the healthy one in a folder there; with --all, all in folders."""
+    views: dict[str, View] = {}
+    for name in NAMES if settings.all else dict.fromkeys([settings.broken, "healthy"]):
+        one = argparse.Namespace(**vars(settings) | {"broken": name})
         if settings.all or name != settings.broken:
             one.out, one.resume = settings.out / name, False
-        view = views[name] = train_one(one)
-        if not view.run.finished:
-            return views
-        figures[name] = view.run.late(1 / 4)
-    plots.save_sheet({name: view.panel() for name, view in views.items()}, RING,
-                     settings.out / "sheet.png")
-    training.report(settings.out, figures,
-                    {name: view.samples().numpy() for name, view in views.items()})
-    return views
+        views[name] = train_one(one)
+        if not views[name].run.finished:
+            return
+    panels = {name: view.panel() for name, view in views.items()}
+    plots.save_sheet(panels, RING, settings.out / "sheet.png")
+    training.report(settings.out, {name: view.run.late(1 / 4) for name, view in views.items()},
+                    {name: samples for name, (samples, *_) in panels.items()})
 
 
 if __name__ == "__main__":

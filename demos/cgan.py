@@ -8,8 +8,8 @@ noise, D judges whether an image is a real example of its label:
 The networks are those of dcgan.py, and so are the departures. Given the label, G is less likely
 to drop a digit: no other demo's samples are as near to real ones. D gets the label by the
 projection of Miyato and Koyama 2018 rather than among its inputs. `--digit 7 --count 16` has the
-run in --out draw sixteen sevens. At the end: how far 5,000 samples are from real digits, and how
-many show the digit that was asked for.
+run in --out draw sixteen sevens. At the end: how far 5,000 samples are from real digits, and the
+share that shows the digit that was asked for.
 """
 
 import argparse
@@ -26,8 +26,7 @@ from tinygan.layers import Module
 from tinygan.losses import R1_EVERY
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-BETAS = (0.0, 0.9)  # of Adam, as in dcgan.py
-CLASSES = 10
+CLASSES, BETAS = 10, (0.0, 0.9)  # of Adam, as in dcgan.py
 
 
 class Generator(Module):
@@ -49,8 +48,7 @@ class Discriminator(Module):
     """Images (N, size, size, channels) and labels (N,) to logits (N, 1).
 
     It has an answer for each class, and the label picks the one that counts:
-    l(x, y) = w_y . f(x) + b_y with the features f of the convolutions. This is the projection of
-    Miyato and Koyama 2018 (eq. 3); the paper of 2014 has the label among the inputs.
+    l(x, y) = w_y . f(x) + b_y with the features f of the convolutions (Miyato and Koyama, eq. 3).
     """
 
     def __init__(self, size: int, channels: int, width: int, max_shift: int):

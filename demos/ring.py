@@ -1,9 +1,8 @@
 """The laboratory: watch a GAN learn points in the plane, lose some of their modes, and be cured.
 
 Red are generated points, blue real ones; the colour beneath is what D answers there, the arrows
-show where the gradient of its loss pushes G's points. The data are eight Gaussians on a ring, 25
-on a grid, or a spiral. G learns forty times as fast as D, outruns it, and finds a few modes only,
-or runs from one to the next: mode collapse. Remedies, which can be combined:
+show where the gradient of its loss pushes G's points. G learns forty times as fast as D, outruns
+it, and finds a few modes only: mode collapse. Remedies, which can be combined:
 
 --pack 2      D sees points in pairs and so notices when they are all alike.
               Lin et al. 2018, "PacGAN".

@@ -13,7 +13,8 @@ import pytest
 
 import tinygan
 from tinygan import backend
-from tinygan.backend import DeviceError, UsageError, to_device, to_host, xp
+from tinygan.backend import DeviceError, to_device, to_host, xp
+from tinygan.files import UsageError
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def test_sums_of_columns(rows):
 
 def test_a_mean_follows_what_is_latest_in_place():
     mean, latest = to_device(numpy.array([1.0, -2.0])), to_device(numpy.array([3.0, 0.0]))
-    backend.follow(mean, latest, 0.25)
+    backend.move_towards(mean, latest, 0.25)
     assert to_host(mean).tolist() == [1.5, -1.5] and to_host(latest).tolist() == [3.0, 0.0]
 
 

@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 import tinygan
-from tinygan import Tensor, layers, plots, training
+from tinygan import layers, plots, training
 from tinygan.files import UsageError
 from tinygan.optimizers import Adam
 from tinygan.training import checkpoints

@@ -19,7 +19,16 @@ import test_functions
 from test_demos import clean
 
 import tinygan
-from tinygan import Tensor, convolution, functions, layers, losses, no_grad, optimizers
+from tinygan import (
+    Tensor,
+    convolution,
+    functions,
+    layers,
+    losses,
+    no_grad,
+    normalization,
+    optimizers,
+)
 from tinygan.backend import to_device, xp
 from tinygan.tensor import record
 
@@ -103,14 +112,14 @@ LAYERS = {  # (how it is made, the shape that it takes)
     "ConvTranspose2d": (
         lambda: layers.ConvTranspose2d(2, 3, kernel=4, stride=2, padding=1), (2, 3, 3, 2)),
     "Embedding": (lambda: layers.Embedding(6, 3), None),
-    "BatchNorm": (lambda: layers.BatchNorm(3), (4, 2, 2, 3)),
-    "LayerNorm": (lambda: layers.LayerNorm(3), (4, 2, 2, 3)),
+    "BatchNorm": (lambda: normalization.BatchNorm(3), (4, 2, 2, 3)),
+    "LayerNorm": (lambda: normalization.LayerNorm(3), (4, 2, 2, 3)),
     "Dropout": (lambda: layers.Dropout(0.4), (4, 5)),
     "RandomTranslation": (lambda: layers.RandomTranslation(1), (3, 4, 4, 2)),
-    "Codes": (lambda: layers.Codes(3), (4, 5)),
+    "OneHotCode": (lambda: layers.OneHotCode(3), (4, 5)),
     "Flatten": (layers.Flatten, (4, 2, 3)),
     "Reshape": (lambda: layers.Reshape(3, 2), (4, 6)),
-    "Shift": (lambda: layers.Shift(1.0), (4, 3)),
+    "AddConstant": (lambda: layers.AddConstant(1.0), (4, 3)),
     "Upsample": (lambda: layers.Upsample(2), (2, 3, 3, 2)),
     "ReLU": (layers.ReLU, (4, 3)),
     "LeakyReLU": (layers.LeakyReLU, (4, 3)),
@@ -137,8 +146,8 @@ def test_a_layer_its_gradients_and_its_state(name):
 
 
 def test_every_layer_is_compared():
-    public = {name for name, value in vars(layers).items() if isinstance(value, type)
-              and issubclass(value, layers.Module) and value.__module__ == layers.__name__}
+    public = {name for file in (layers, normalization) for name, value in vars(file).items()
+              if isinstance(value, type) and issubclass(value, layers.Module)}
     assert public - LAYERS.keys() == {"Module"}
 
 

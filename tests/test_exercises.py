@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import tinygan
-from tinygan import Tensor, convolution, functions, grad, losses
+from tinygan import Tensor, convolution, functions, grad, losses, normalization
 from tinygan.backend import random_uniform, xp
 from tinygan.functions import log, mean, sigmoid, softplus, sqrt
 from tinygan.tensor import record
@@ -20,7 +20,7 @@ EXERCISES = runpy.run_path(str(FOLDER / "exercise_checks.py"))["EXERCISES"]
 
 
 def batch_norm(x, scale, shift, epsilon=1e-5):
-    return functions.batch_norm(x, scale, shift, epsilon)[0]
+    return normalization.batch_norm(x, scale, shift, epsilon)[0]
 
 
 def update(G, D, optimizer_g, optimizer_d, real, latent, *mistakes):

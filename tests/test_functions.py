@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 from tinygan import functions
+from tinygan.functions import ShapeError
 from tinygan.gradcheck import check_gradients
 from tinygan.tensor import Tensor
 
@@ -14,6 +15,9 @@ def normal(*shape, seed=0):
 
 def positive(*shape, seed=0):
     return numpy.abs(normal(*shape, seed=seed)) + 0.5
+
+
+MASK = numpy.array([True, False, True])
 
 
 def moved(x, down, right):
@@ -43,6 +47,13 @@ CASES = {
     "maximum": (functions.maximum, numpy.maximum, [normal(2, 3), normal(3, seed=1)]),
     "maximum of a number": (lambda x: functions.maximum(0.1, x), lambda x: numpy.maximum(0.1, x),
                             [normal(2, 3)]),
+    "minimum": (functions.minimum, numpy.minimum, [normal(2, 3), normal(3, seed=1)]),
+    "minimum of a number": (lambda x: functions.minimum(0.1, x), lambda x: numpy.minimum(0.1, x),
+                            [normal(2, 3)]),
+    "where": (lambda a, b: functions.where(MASK, a, b), lambda a, b: numpy.where(MASK, a, b),
+              [normal(2, 3), normal(2, 1, seed=1)]),
+    "where, a number": (lambda x: functions.where(x > 0, x, 0.5),
+                        lambda x: numpy.where(x > 0, x, 0.5), [normal(2, 3)]),
     "clip": (lambda x: functions.clip(x, -0.5, 0.5), lambda x: x.clip(-0.5, 0.5), [normal(4, 3)]),
     "relu": (functions.relu, lambda x: numpy.maximum(x, 0), [normal(4, 3)]),
     "leaky_relu": (functions.leaky_relu, lambda x: numpy.where(x > 0, x, 0.2 * x), [normal(4, 3)]),
@@ -57,8 +68,20 @@ CASES = {
     "mean, axis": (lambda x: x.mean(axis=-1), lambda x: x.mean(axis=-1), [normal(2, 3)]),
     "max": (functions.max, numpy.max, [normal(2, 3)]),
     "max, axis": (lambda x: x.max(axis=0), lambda x: x.max(axis=0), [normal(5, 3)]),
+    "min": (functions.min, numpy.min, [normal(2, 3)]),
+    "min, axis": (lambda x: x.min(axis=-1), lambda x: x.min(axis=-1), [normal(5, 3)]),
+    "min, kept": (lambda x: x.min((0, 2), True), lambda x: x.min((0, 2), keepdims=True),
+                  [normal(2, 3, 4)]),
+    "var": (functions.var, numpy.var, [normal(2, 3)]),
+    "var, axis": (lambda x: x.var(axis=0), lambda x: x.var(axis=0), [normal(5, 3)]),
+    "var, axes": (lambda x: x.var((0, -1), True), lambda x: x.var((0, -1), keepdims=True),
+                  [normal(2, 3, 4)]),
+    "std": (functions.std, numpy.std, [normal(2, 3)]),
+    "std, axis": (lambda x: x.std(axis=1), lambda x: x.std(axis=1), [normal(2, 3)]),
     "reshape": (lambda x: x.reshape(3, -1), lambda x: x.reshape(3, -1), [normal(2, 3)]),
     "transpose": (functions.transpose, numpy.transpose, [normal(2, 3, 4)]),
+    "T": (lambda x: x.T, lambda x: x.T, [normal(2, 3, 4)]),
+    "abs of Python": (lambda x: abs(x), lambda x: abs(x), [normal(2, 3)]),
     "transpose, axes": (lambda x: x.transpose(1, 2, 0), lambda x: x.transpose(1, 2, 0),
                         [normal(2, 3, 4)]),
     "broadcast_to": (lambda x: functions.broadcast_to(x, (4, 2, 3)),
@@ -68,6 +91,10 @@ CASES = {
     "concatenate": (lambda a, b: functions.concatenate([a, b], axis=1),
                     lambda a, b: numpy.concatenate([a, b], axis=1),
                     [normal(2, 3), normal(2, 1, seed=1)]),
+    "stack": (lambda a, b: functions.stack([a, b]), lambda a, b: numpy.stack([a, b]),
+              [normal(2, 3), normal(2, 3, seed=1)]),
+    "stack, axis": (lambda a, b: functions.stack([a, b, a], -1),
+                    lambda a, b: numpy.stack([a, b, a], -1), [normal(2, 3), normal(2, 3, seed=1)]),
     "pad": (lambda x: functions.pad(x, ((1, 0), (2, 3))), lambda x: numpy.pad(x, ((1, 0), (2, 3))),
             [normal(2, 3)]),
     "crop": (lambda x: functions.crop(x, ((1, 0), (0, 2))), lambda x: x[1:, :-2], [normal(3, 4)]),
@@ -83,11 +110,15 @@ CASES = {
     "matmul": (functions.matmul, numpy.matmul, [normal(2, 3), normal(3, 4, seed=1)]),
     "matmul, one column": (functions.matmul, numpy.matmul, [normal(5, 1), normal(1, 4, seed=1)]),
     "matmul, batches": (functions.matmul, numpy.matmul, [normal(5, 2, 3), normal(3, 4, seed=1)]),
-    "batch_norm": (
-        lambda x, scale, shift: functions.batch_norm(x, scale, shift)[0],
-        lambda x, a, b: (x - x.mean(0)) / numpy.sqrt(x.var(0) + 1e-5) * a + b,
-        [normal(5, 3), normal(3, seed=1), normal(3, seed=2)],
-    ),
+    "matmul, two vectors": (functions.matmul, numpy.matmul, [normal(3), normal(3, seed=1)]),
+    "matmul, matrix and vector": (functions.matmul, numpy.matmul,
+                                  [normal(2, 3), normal(3, seed=1)]),
+    "matmul, vector and matrix": (functions.matmul, numpy.matmul,
+                                  [normal(3), normal(3, 4, seed=1)]),
+    "matmul, batches and vector": (functions.matmul, numpy.matmul,
+                                   [normal(5, 2, 3), normal(3, seed=1)]),
+    "matmul, vector and batches": (functions.matmul, numpy.matmul,
+                                   [normal(2), normal(5, 2, 3, seed=1)]),
     "softmax": (functions.softmax, lambda x: numpy.exp(x) / numpy.exp(x).sum(-1, keepdims=True),
                 [normal(3, 4)]),
     "log_softmax": (lambda x: functions.log_softmax(x, axis=0),
@@ -132,4 +163,75 @@ def test_every_public_function_has_a_case():
         and not name.startswith("_") and not isinstance(value, type)
     }
     checked = {name.partition(",")[0].partition(" ")[0] for name in CASES}
-    assert public - checked == {"select"}  # which the three ways of indexing check
+    # The three ways of indexing check select; one_hot has no derivative.
+    assert public - checked == {"select", "one_hot"}
+
+
+def test_one_hot_is_a_constant_of_float32():
+    expected = [[0, 0, 1], [1, 0, 0]]
+    for labels in (numpy.array([2, 0]), Tensor([2, 0]), numpy.array([2, 0], "uint8")):
+        y = functions.one_hot(labels, 3)
+        assert y.numpy().tolist() == expected and y.dtype == "float32" and not y.requires_grad
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_of_numbers_keeps_to_float32_and_to_the_dtype_beside_it(dtype):
+    x = Tensor(numpy.array([-1.0, 2.0], dtype))
+    assert functions.where(x > 0, 1.0, 0.0).dtype == "float32"
+    assert functions.where(x > 0, x, 0.1).dtype == functions.where(x > 0, 0.1, x).dtype == dtype
+    assert functions.where(x > 0, 0.1, x).numpy()[1] == numpy.dtype(dtype).type(0.1)
+
+
+def test_where_takes_a_condition_of_any_kind():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    for condition in (True, [True, True], numpy.ones(2, bool), Tensor([1.0, 1.0]) == 1.0):
+        assert functions.where(condition, x, 0.0).numpy().tolist() == [1, 2]
+
+
+def test_shapes_that_do_not_fit_where_or_stack_are_named():
+    x, other = Tensor(numpy.zeros((2, 3))), Tensor(numpy.zeros(2))
+    with pytest.raises(ShapeError, match=r"where: shapes \(\) and \(2, 3\) and \(2,\)"):
+        functions.where(True, x, other)
+    with pytest.raises(ShapeError, match="must agree"):
+        functions.stack([x, other])
+    for axis in (3, -4):
+        with pytest.raises(ShapeError, match=f"no axis {axis} among 3"):
+            functions.stack([x, x], axis)
+
+
+def test_the_extremes_of_bytes_do_not_wrap_around():
+    pixels = Tensor(numpy.array([[0, 255], [7, 1]], "uint8"))
+    assert pixels.min().item() == 0 and pixels.max().item() == 255
+    assert functions.minimum(pixels, 5).numpy().tolist() == [[0, 5], [5, 1]]
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_equal_extremes_share_the_gradient(name):
+    x = Tensor([[2.0, 2.0, 2.0, 2.0], [1.0, 3.0, 3.0, 1.0]], requires_grad=True)
+    getattr(x, name)(axis=1).sum().backward()
+    halves = {"max": [0, 0.5, 0.5, 0], "min": [0.5, 0, 0, 0.5]}[name]
+    assert x.grad.numpy().tolist() == [[0.25] * 4, halves]
+
+
+def test_where_numbers_are_equal_minimum_and_maximum_give_the_gradient_to_the_first():
+    for function in (functions.minimum, functions.maximum):
+        a, b = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
+        function(a, b).sum().backward()
+        assert a.grad.item() == 1 and b.grad.item() == 0
+
+
+def test_a_nan_passes_through_minimum_and_maximum():
+    x = Tensor([numpy.nan, 1.0])
+    for function in (functions.minimum, functions.maximum):
+        assert numpy.isnan(function(x, 0.5).numpy()[0]) and numpy.isnan(function(0.5, x).numpy()[0])
+
+
+def test_the_derivative_of_std_at_0_is_nan_as_its_docstring_says():
+    assert "NaN" in functions.std.__doc__
+    x = Tensor([2.0, 2.0], requires_grad=True)
+    with numpy.errstate(all="ignore"):
+        x.std().backward()
+    assert numpy.isnan(x.grad.numpy()).all()
+    x.grad = None
+    ((x.var() + 1e-8) ** 0.5).backward()  # the way out
+    assert x.grad.numpy().tolist() == [0, 0]

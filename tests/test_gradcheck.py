@@ -12,7 +12,8 @@ from tinygan import GradientMismatch, Tensor, check_gradients, functions, grad, 
 from tinygan.backend import xp
 from tinygan.functions import exp, matmul, mean, sum_to, transpose
 from tinygan.gradcheck import main
-from tinygan.layers import BatchNorm, Conv2d, Dense, Dropout, Flatten, Module, Sequential, Tanh
+from tinygan.layers import Conv2d, Dense, Dropout, Flatten, Module, Sequential, Tanh
+from tinygan.normalization import BatchNorm
 from tinygan.tensor import record
 
 

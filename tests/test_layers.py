@@ -14,27 +14,26 @@ from tinygan import Tensor, check_gradients, grad
 from tinygan.backend import to_device
 from tinygan.functions import ShapeError
 from tinygan.layers import (
-    BatchNorm,
-    Codes,
+    AddConstant,
     Conv2d,
     ConvTranspose2d,
     Dense,
     Dropout,
     Embedding,
     Flatten,
-    LayerNorm,
     LeakyReLU,
     Module,
+    OneHotCode,
     Parameter,
     RandomTranslation,
     ReLU,
     Reshape,
     Sequential,
-    Shift,
     Sigmoid,
     Tanh,
     Upsample,
 )
+from tinygan.normalization import BatchNorm, LayerNorm
 from tinygan.optimizers import SGD, Adam, RMSProp
 
 
@@ -61,10 +60,10 @@ LAYERS = {
     "Embedding": (lambda: Embedding(5, 3), numpy.array([1, 4, 1])),
     "Dropout": (lambda: Dropout(0.5), normal(5, 4)),
     "RandomTranslation": (lambda: RandomTranslation(1), normal(3, 4, 3, 2)),
-    "Codes": (lambda: Codes(3), normal(5, 4)),
+    "OneHotCode": (lambda: OneHotCode(3), normal(5, 4)),
     "Flatten": (Flatten, normal(2, 3, 2, 2)),
     "Reshape": (lambda: Reshape(2, 3, 2), normal(2, 12)),
-    "Shift": (lambda: Shift(1.0), normal(5, 4)),
+    "AddConstant": (lambda: AddConstant(1.0), normal(5, 4)),
     "Upsample": (Upsample, normal(2, 3, 2, 2)),
     "ReLU": (ReLU, normal(5, 4)),
     "LeakyReLU": (LeakyReLU, normal(5, 4)),
@@ -77,7 +76,8 @@ DRAWING = ("Dropout", "RandomTranslation")  # random numbers, at every call
 
 def test_every_layer_has_a_case():
     public = {
-        name for name, value in vars(tinygan.layers).items()
+        name
+        for file in (tinygan.layers, tinygan.normalization) for name, value in vars(file).items()
         if isinstance(value, type) and issubclass(value, Module)
     }
     assert public - {name.partition(" ")[0] for name in LAYERS} == {"Module", "Sequential"}
@@ -254,96 +254,6 @@ def test_sequential_is_one_layer_after_the_other():
     numpy.testing.assert_allclose(use(Sequential(first, Tanh(), second), x), expected, rtol=1e-12)
 
 
-# ---------------------------------------------------------------- normalisation
-
-
-def normalized(x, axes):
-    variance = ((x - x.mean(axes, keepdims=True)) ** 2).mean(axes, keepdims=True)
-    return (x - x.mean(axes, keepdims=True)) / numpy.sqrt(variance + 1e-5)
-
-
-@pytest.mark.parametrize("shape", [(6, 3), (2, 4, 5, 3)])
-def test_batch_norm_normalizes_each_feature_over_the_batch(shape):
-    layer, x = BatchNorm(3), normal(*shape) * 3 + 5
-    layer.scale.data[...] = to_device(numpy.array([1.0, 2.0, -3.0]))
-    layer.shift.data[...] = to_device(numpy.array([0.0, 1.0, 2.0]))
-    expected = normalized(x, tuple(range(len(shape) - 1))) * [1, 2, -3] + [0, 1, 2]
-    numpy.testing.assert_allclose(use(layer, x), expected, rtol=1e-10, atol=1e-10)
-
-
-def test_batch_norm_is_exact_far_from_zero():
-    x = normal(1000, 2)
-    y = use(BatchNorm(2), (x + 1000).astype("float32"))  # where E x^2 - (E x)^2 would be noise
-    numpy.testing.assert_allclose(y, normalized(x, 0), atol=1e-3)
-
-
-def test_batch_norm_treats_pixels_as_rows():
-    x = normal(2, 4, 5, 3)
-    dense, images = BatchNorm(3), BatchNorm(3)
-    by_pixel, by_image = use(dense, x.reshape(-1, 3)), use(images, x)
-    assert numpy.array_equal(by_pixel, by_image.reshape(-1, 3))
-    for name, array in dense.state().items():
-        assert numpy.array_equal(array, images.state()[name])
-
-
-@pytest.mark.parametrize("momentum", [0.1, 0.5])
-def test_running_statistics_follow_the_batches(momentum):
-    layer = BatchNorm(3, momentum=momentum)
-    mean, variance = numpy.zeros(3), numpy.ones(3)
-    for seed in range(4):
-        x = normal(8, 3, seed=seed) * 2 + [1, 2, 3]
-        use(layer, x)
-        mean += momentum * (x.mean(0) - mean)
-        variance += momentum * (x.var(0) - variance)
-    numpy.testing.assert_allclose(layer.running_mean.numpy(), mean, rtol=1e-5)
-    numpy.testing.assert_allclose(layer.running_variance.numpy(), variance, rtol=1e-5)
-
-
-def test_batch_norm_in_eval_uses_its_running_statistics_and_leaves_them():
-    layer = BatchNorm(2, epsilon=0.5).eval()
-    layer.running_mean.data[...] = to_device(numpy.array([1.0, -2.0]))
-    layer.running_variance.data[...] = to_device(numpy.array([3.5, 8.5]))
-    layer.scale.data[...] = to_device(numpy.array([4.0, 6.0]))
-    layer.shift.data[...] = to_device(numpy.array([0.5, 0.25]))
-    before, x = layer.state(), normal(5, 2)
-    expected = (x - [1, -2]) / [2, 3] * [4, 6] + [0.5, 0.25]
-    numpy.testing.assert_allclose(use(layer, x), expected, rtol=1e-6, atol=1e-6)
-    for name, array in layer.state().items():
-        assert numpy.array_equal(array, before[name])
-
-
-def test_in_eval_an_image_does_not_depend_on_its_batch():
-    layer, x = BatchNorm(3), normal(4, 3)
-    use(layer, x)
-    layer.eval()
-    assert numpy.array_equal(use(layer, x)[:1], use(layer, x[:1]))
-
-
-def test_batch_norm_of_one_row_is_an_error_that_names_eval():
-    with pytest.raises(ShapeError, match=r"\(1, 3\).*eval\(\)"):
-        use(BatchNorm(3), normal(1, 3))
-
-
-def test_batch_norm_of_other_features_names_both_lengths():
-    with pytest.raises(ShapeError, match=r"BatchNorm\(3\).*\(2, 4\)"):
-        use(BatchNorm(3), normal(2, 4))
-
-
-@pytest.mark.parametrize("shape", [(6, 3), (2, 4, 5, 3)])
-def test_layer_norm_normalizes_each_example_by_itself(shape):
-    layer, x = LayerNorm(3), normal(*shape) * 3 + 5
-    layer.scale.data[...] = to_device(numpy.array([1.0, 2.0, -3.0]))
-    layer.shift.data[...] = to_device(numpy.array([0.0, 1.0, 2.0]))
-    expected = normalized(x, tuple(range(1, len(shape)))) * [1, 2, -3] + [0, 1, 2]
-    numpy.testing.assert_allclose(use(layer, x), expected, rtol=1e-10)
-    assert numpy.array_equal(use(layer, x)[:1], use(layer, x[:1]))
-
-
-def test_layer_norm_of_other_features_is_an_error():
-    with pytest.raises(ShapeError, match=r"\(2, 1\)"):
-        use(LayerNorm(3), normal(2, 1))
-
-
 # ---------------------------------------------------------------- Dropout
 
 
@@ -384,7 +294,7 @@ def test_a_rate_that_is_no_share_is_an_error(rate):
 # ---------------------------------------------------------------- translations and codes
 
 
-def test_every_translation_within_reach_occurs_equally_often():
+def test_every_translation_up_to_max_shift_occurs_equally_often():
     images = numpy.zeros((9000, 5, 5, 1))
     images[:, 2, 2] = 1
     y = use(RandomTranslation(1), images)
@@ -402,7 +312,7 @@ def test_a_translation_at_rest_changes_nothing(layer):
 
 def test_noise_becomes_one_of_equally_likely_codes_of_its_size():
     noise = normal(30_000, 8)
-    y = use(Codes(5), noise)
+    y = use(OneHotCode(5), noise)
     assert ((y[:, :5] > 0).sum(axis=1) == 1).all()
     assert (y[:, :5].argmax(axis=1) == noise[:, :5].argmax(axis=1)).all()
     numpy.testing.assert_allclose((y[:, :5] ** 2).mean(axis=0), 1, atol=0.05)
@@ -610,6 +520,30 @@ def test_the_first_array_that_does_not_fit_is_named():
     wrong = {name: numpy.zeros(9, "float32") for name in network.state()}
     with pytest.raises(ValueError, match=r"'layers\.0\.weight'"):
         network.load_state(wrong)
+
+
+# ---------------------------------------------------------------- what print(network) shows
+
+
+def test_repr_names_layers_shapes_and_the_number_of_weights():
+    network = Sequential(Dense(3, 400), Sequential(BatchNorm(400), Tanh()), Dense(400, 1))
+    assert repr(network) == """\
+Sequential
+  layers.0: Dense weight (3, 400), bias (400,)
+  layers.1: Sequential
+    layers.0: BatchNorm scale (400,), shift (400,)
+    layers.1: Tanh
+  layers.2: Dense weight (400, 1), bias (1,)
+2,801 weights"""
+
+
+def test_repr_counts_a_layer_that_is_used_twice_once():
+    layer = Dense(3, 3)
+    assert repr(Sequential(layer, ReLU(), layer)).endswith("\n12 weights")
+
+
+def test_repr_of_a_layer_without_weights():
+    assert repr(Flatten()) == "Flatten\n0 weights"
 
 
 # ---------------------------------------------------------------- frozen

@@ -8,7 +8,7 @@ import pytest
 import tinygan
 from tinygan import Tensor, check_gradients, functions, grad
 from tinygan.backend import to_device
-from tinygan.layers import Conv2d, Dense, Flatten, LayerNorm, Sequential, Tanh
+from tinygan.layers import Conv2d, Dense, Flatten, Sequential, Tanh
 from tinygan.losses import (
     GAMES,
     Hinge,
@@ -20,6 +20,7 @@ from tinygan.losses import (
     gradient_penalty,
     r1_penalty,
 )
+from tinygan.normalization import LayerNorm
 from tinygan.optimizers import SGD
 
 REAL = numpy.random.default_rng(0).standard_normal((6, 1)) * 2
@@ -121,6 +122,30 @@ def test_the_balance_is_the_least_that_d_can_lose_with_one_answer_to_all(game):
     )
 
 
+PROBABLE = {"D(x)": D(REAL).mean(), "D(G(z))": D(FAKE).mean()}
+ANSWERS = {
+    Minimax: PROBABLE, NonSaturating: PROBABLE,
+    LeastSquares: {"D(x)": REAL.mean(), "D(G(z))": FAKE.mean()},
+    Hinge: {"l(x)": REAL.mean(), "l(G(z))": FAKE.mean()},
+    Wasserstein: {"Wasserstein estimate": REAL.mean() - FAKE.mean()},
+}
+
+
+@games
+def test_answers_are_logged_as_the_game_means_them(game):
+    answers = game().answers(Tensor(REAL), Tensor(FAKE))
+    assert list(answers) == list(ANSWERS[game])
+    for name, answer in answers.items():
+        assert answer.shape == () and float(answer) == pytest.approx(ANSWERS[game][name], rel=1e-12)
+        assert name in game.reading
+
+
+def test_the_wasserstein_estimate_is_minus_the_loss_of_the_critic():
+    game, x, g = Wasserstein(), Tensor(REAL), Tensor(FAKE)
+    (estimate,) = game.answers(x, g).values()
+    assert float(estimate) == pytest.approx(-float(game.discriminator(x, g)))
+
+
 @pytest.mark.parametrize("game", [Minimax, NonSaturating])
 def test_a_discriminator_that_cannot_tell_loses_two_log_two(game):
     # Goodfellow et al. 2014, theorem 1: at D = 1/2 the value of the game is -log 4.
@@ -198,7 +223,7 @@ def test_the_slopes_are_taken_between_real_and_fake():
     assert abs(penalty - 13 / 3) < 5 * 2.34 / 4000**0.5  # five standard errors
 
 
-def test_all_pixels_of_an_image_lie_at_the_same_share_of_the_way():
+def test_all_pixels_of_an_image_lie_equally_far_on_the_way():
     seen = []
 
     def critic(x):

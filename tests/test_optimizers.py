@@ -7,9 +7,10 @@ import pytest
 
 import tinygan
 from tinygan import Tensor, losses, no_grad
-from tinygan.backend import BLOCK, random_normal, to_device, to_host
-from tinygan.layers import BatchNorm, Dense, LeakyReLU, Parameter, Sequential, Tanh
-from tinygan.optimizers import SGD, Adam, ExponentialMovingAverage, RMSProp
+from tinygan.backend import random_normal, to_device, to_host
+from tinygan.layers import Dense, LeakyReLU, Parameter, Sequential, Tanh
+from tinygan.normalization import BatchNorm
+from tinygan.optimizers import BLOCK, SGD, Adam, ExponentialMovingAverage, RMSProp
 
 STEPS = 5
 
@@ -311,7 +312,7 @@ def test_the_average_follows_weights_and_statistics_by_its_formula(decay):
         average.update()
         for name, array in network.state().items():
             expected[name] += (1 - d) * (array - expected[name])
-    for name, array in average.average.state().items():
+    for name, array in average.network.state().items():
         numpy.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
         assert array.dtype == "float32"
 
@@ -322,13 +323,13 @@ def test_the_average_reaches_the_last_number_of_a_long_array():
     before = network.weight.numpy().copy()
     network.weight.data += 1.0
     average.update()
-    after = average.average.weight.numpy()
+    after = average.network.weight.numpy()
     numpy.testing.assert_allclose(after, before + 9 / 11, atol=1e-6)  # d is 2 / 11 at first
 
 
 def test_the_average_starts_as_a_copy_at_rest():
     network = Sequential(Dense(3, 4), BatchNorm(4))
-    average = ExponentialMovingAverage(network).average
+    average = ExponentialMovingAverage(network).network
     assert network.training and not average.training and not average.layers[1].training
     for name, array in average.state().items():
         assert numpy.array_equal(array, network.state()[name])
@@ -344,7 +345,7 @@ def test_the_average_follows_what_load_state_gave_the_network():
     average = ExponentialMovingAverage(network, decay=0.0)
     network.load_state({name: array + 5 for name, array in network.state().items()})
     average.update()
-    assert numpy.array_equal(average.average.weight.numpy(), network.weight.numpy())
+    assert numpy.array_equal(average.network.weight.numpy(), network.weight.numpy())
 
 
 def test_an_average_that_goes_on_from_its_state_has_the_same_bits():

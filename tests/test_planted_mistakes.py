@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygan import GradientMismatch, Tensor, check_gradients, convolution, functions, grad
+from tinygan import (
+    GradientMismatch,
+    Tensor,
+    check_gradients,
+    convolution,
+    functions,
+    grad,
+    normalization,
+)
 from tinygan.backend import xp
 from tinygan.functions import matmul, mean, sum_to, transpose
 from tinygan.tensor import record
@@ -491,7 +499,7 @@ def test_matrix_products_pass_at_a_hundred_shapes(n, m, o, seed):
 @given(st.integers(3, 12), lengths, seeds)
 def test_batch_norm_passes_at_a_hundred_shapes(n, features, seed):
     check_gradients(
-        lambda x, scale, shift: functions.batch_norm(x, scale, shift)[0],
+        lambda x, scale, shift: normalization.batch_norm(x, scale, shift)[0],
         normal(n, features, seed=seed), normal(features, seed=seed + 1),
         normal(features, seed=seed + 2),
     )

@@ -17,7 +17,8 @@ from tinygan import Tensor
 from tinygan.datasets import Mixture
 from tinygan.files import UsageError, replacing
 from tinygan.functions import sigmoid
-from tinygan.layers import BatchNorm, Dense, LeakyReLU, Sequential, Tanh
+from tinygan.layers import Dense, LeakyReLU, Sequential, Tanh
+from tinygan.normalization import BatchNorm
 from tinygan.plots import (
     grid,
     landscape,

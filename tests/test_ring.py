@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy
 import pytest
 from PIL import Image
-
 from test_demos import run
 
 from tinygan import Tensor, losses

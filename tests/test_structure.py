@@ -10,15 +10,20 @@ import pytest
 
 import tinygan
 
-# A file imports only from the files before it.
-ORDER = [
-    "files", "backend", "watch", "tensor", "functions", "convolution", "hints", "gradcheck",
-    "layers", "losses", "optimizers", "datasets", "classifier", "metrics", "plots", "checkpoints",
-    "training", "sample", "evaluate",
+# The engine, in reading order: a file imports only from the files before it, and from no room.
+ENGINE = [
+    "files", "backend", "gpu", "tensor", "functions", "convolution", "layers", "normalization",
+    "losses", "optimizers", "networks",
 ]
-LIBRARY = {path.stem: path for path in Path(tinygan.__file__).parent.glob("*.py")}
+# The rooms: each imports from the engine and from the rooms before it.
+ROOMS = ["datasets", "plots", "training", "metrics", "gradcheck", "sample", "evaluate"]
+
+PACKAGE = Path(tinygan.__file__).parent
 ROOT = Path(__file__).parents[1]
+LIBRARY = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path
+           for path in PACKAGE.rglob("*.py")}
 PROGRAMS = [*LIBRARY.values(), *ROOT.glob("demos/*.py"), *ROOT.glob("tests/*.py")]
+FACADE = {"__init__", "__main__"}  # what users import and the command: not part of the engine
 
 
 def imports(code, everywhere=True):
@@ -35,8 +40,21 @@ def imports(code, everywhere=True):
                 yield module
 
 
-def own(code):
-    return {name.split(".")[1] for name in imports(code) if name.startswith("tinygan.")}
+def own(code, level=0):
+    """The files and rooms of tinygan that a program imports; level 1 for a file inside a room."""
+    tree, found = ast.parse(code), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [name.name.split(".") for name in node.names]
+            found |= {name[1] for name in names if name[0] == "tinygan" and len(name) > 1}
+        elif isinstance(node, ast.ImportFrom):
+            path = (node.module or "").split(".") if node.module else []
+            if node.level == 0 and path[:1] == ["tinygan"]:
+                path = path[1:]
+            elif node.level != level + 1:  # the room's own files, or another package
+                continue
+            found |= {path[0]} if path else {name.name for name in node.names}
+    return found
 
 
 def packages(code, everywhere=True):
@@ -57,15 +75,43 @@ def late():
     assert own(code) == {"plots", "files", "layers", "tensor", "losses", "backend", "training"}
     assert packages(code) == {"numpy", "tinygan", "os"}
     assert packages(code, everywhere=False) == {"numpy", "tinygan"}
+    inside = "from ..tensor import Tensor\nfrom .. import plots\nfrom . import watch\nfrom .run import Run"
+    assert own(inside, level=1) == {"tensor", "plots"}
 
 
-def test_every_file_has_its_place_in_the_order():
-    assert LIBRARY.keys() - {"__init__"} <= set(ORDER)
+def test_every_file_has_its_place():
+    files = {name for name in LIBRARY if "/" not in name} - FACADE
+    assert files == set(ENGINE)
+    assert {name.partition("/")[0] for name in LIBRARY if "/" in name} == set(ROOMS)
 
 
-@pytest.mark.parametrize("name", sorted(LIBRARY.keys() - {"__init__"}))
-def test_a_file_imports_only_from_files_above_it(name):
-    assert own(LIBRARY[name].read_text()) <= set(ORDER[: ORDER.index(name)])
+@pytest.mark.parametrize("name", ENGINE)
+def test_a_file_of_the_engine_imports_only_from_files_above_it(name):
+    late = {"gpu"} if name == "backend" else set()  # only when a GPU is asked for
+    assert own(LIBRARY[name].read_text()) - late <= set(ENGINE[: ENGINE.index(name)])
+
+
+@pytest.mark.parametrize("name", sorted(name for name in LIBRARY if "/" in name))
+def test_a_room_imports_only_the_engine_and_rooms_before_it(name):
+    room = name.partition("/")[0]
+    allowed = {*ENGINE, *ROOMS[: ROOMS.index(room)]}
+    assert own(LIBRARY[name].read_text(), level=1) <= allowed
+
+
+def lines_of(pattern):
+    return sum(len(path.read_text().splitlines()) for path in ROOT.glob(pattern))
+
+
+def test_the_promises_to_the_reader_are_kept():
+    """The engine is read in an afternoon, the README in ten minutes."""
+    assert lines_of("tinygan/*.py") <= 2300
+    assert lines_of("tinygan/**/*.py") <= 6000  # with all fifteen systems
+    assert lines_of("README.md") <= 200
+
+
+def test_every_demo_has_its_figures_in_the_results():
+    results = (ROOT / "RESULTS.md").read_text()
+    assert [path.name for path in ROOT.glob("demos/*.py") if path.name not in results] == []
 
 
 @pytest.mark.parametrize("name", sorted(LIBRARY))
@@ -74,9 +120,9 @@ def test_a_file_needs_numpy_alone_to_be_imported(name):
     assert others <= {"numpy", "tinygan"}
 
 
-def test_only_the_backend_knows_cupy():
-    knowing = [name for name, path in LIBRARY.items() if "cupy" in packages(path.read_text())]
-    assert knowing == ["backend"]
+def test_only_the_backend_and_its_diagnosis_know_cupy():
+    knowing = {name for name, path in LIBRARY.items() if "cupy" in packages(path.read_text())}
+    assert knowing == {"gpu"}
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -94,12 +140,15 @@ def test_importing_tinygan_loads_none_of_what_it_may_use_later():
 
 
 def test_the_reading_order_of_the_readme_is_true():
-    """Every file of the library and of demos/, in the order of its imports, with its lines."""
-    rows = re.findall(r"^\| \[([a-z_/]+\.py)\]\(\1\) \| (\d+) \| (.+) \|$",
-                      (ROOT / "README.md").read_text(), re.MULTILINE)
-    library = [name for name, _, _ in rows if name.startswith("tinygan/")]
-    assert library == [f"tinygan/{stem}.py" for stem in ORDER if stem in LIBRARY]
-    demos = {f"demos/{path.name}" for path in ROOT.glob("demos/*.py")}
-    assert {name for name, _, _ in rows} - set(library) == demos
-    lines = {name: len((ROOT / name).read_text().splitlines()) for name, _, _ in rows}
-    assert {name: int(count) for name, count, _ in rows} == lines
+    """The engine in its order with its lines, then every room, then every demo with its lines."""
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| \[([a-z_/]+\.py)\]\(\1\) \| (\d+) \|", readme, re.MULTILINE)
+    engine = [name for name, _ in rows if name.startswith("tinygan/")]
+    assert engine == [f"tinygan/{name}.py" for name in ENGINE]
+    assert {name for name, _ in rows} - set(engine) == {
+        f"demos/{path.name}" for path in ROOT.glob("demos/*.py")
+    }
+    lines = {name: len((ROOT / name).read_text().splitlines()) for name, _ in rows}
+    assert {name: int(count) for name, count in rows} == lines
+    rooms = re.findall(r"^\| \[tinygan/([a-z]+)/\]\(tinygan/\1/?\)", readme, re.MULTILINE)
+    assert rooms == ROOMS

@@ -1,14 +1,18 @@
 """The tape: what is recorded, the walk back, what is freed, and the errors on the way."""
 
 import gc
+import operator
+import re
 import weakref
 
 import numpy
 import pytest
 
 from tinygan import Tensor, functions, grad, no_grad
+from tinygan.backend import xp
 from tinygan.functions import ShapeError
-from tinygan.layers import BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, ReLU, Sequential
+from tinygan.layers import Conv2d, ConvTranspose2d, Dense, Flatten, Parameter, ReLU, Sequential
+from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam
 from tinygan.tensor import TapeError, record
 
@@ -67,6 +71,71 @@ def test_one_number_is_true_or_false():
     assert Tensor(0.5) and not Tensor(0.0)
 
 
+def test_one_number_becomes_a_number_of_python():
+    x = Tensor([[2.5]], requires_grad=True)
+    assert float(x) == 2.5 and type(float(x)) is float
+    assert int(x) == 2 and type(int(x)) is int and int(Tensor(7)) == 7
+    assert f"{float(x * 2):.1f}" == "5.0"
+
+
+def test_several_numbers_are_not_one():
+    for kind in (float, int, bool):
+        with pytest.raises(ValueError, match="size 1"):
+            kind(Tensor([1.0, 2.0]))
+
+
+# ---------------------------------------------------------------- NumPy
+
+
+@pytest.mark.parametrize("make", [numpy.asarray, numpy.array])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_numpy_makes_an_array_of_its_numbers(make, shape):
+    numbers = numpy.random.default_rng(0).random(shape, dtype="float32")
+    x = Tensor(numbers, requires_grad=True)
+    array = make(x)
+    assert type(array) is numpy.ndarray and array.dtype == "float32" and array.shape == shape
+    assert numpy.array_equal(array, numbers)
+    assert make(x, dtype="float64").dtype == "float64"
+
+
+def test_a_list_of_tensors_becomes_an_array_of_numbers():
+    array = numpy.array([Tensor([1.0, 2.0]), Tensor([3.0, 4.0])])
+    assert array.dtype == "float32" and array.tolist() == [[1, 2], [3, 4]]
+
+
+def test_numpy_array_is_a_copy_and_asarray_need_not_be():
+    x = Tensor([1.0, 2.0])
+    numpy.array(x)[0] = 7
+    assert x.numpy()[0] == 1
+    if xp.module is numpy:
+        assert numpy.shares_memory(numpy.asarray(x), x.data)
+
+
+@pytest.mark.parametrize(
+    "function", [numpy.mean, numpy.sum, numpy.linalg.norm, numpy.reshape, numpy.concatenate]
+)
+def test_a_numpy_function_would_cut_the_tape_and_names_both_ways_out(function):
+    x = Tensor([[1.0, 2.0]], requires_grad=True)
+    arguments = {numpy.reshape: (x, (2,)), numpy.concatenate: ([x, x],)}.get(function, (x,))
+    message = rf"numpy\.{function.__name__} would cut the tape.*tinygan\.functions.*x\.numpy\(\)"
+    with pytest.raises(TypeError, match=message):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("ufunc", [numpy.exp, numpy.add, numpy.maximum, numpy.isnan])
+def test_a_ufunc_refuses_a_tensor(ufunc):
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match="'Tensor' does not support ufuncs"):
+        ufunc(*[x] * ufunc.nin)
+
+
+def test_a_tensor_of_tensors_is_an_error_that_names_stack():
+    x = Tensor(1.0, requires_grad=True)
+    for several in ([x, x], (x, 2.0)):
+        with pytest.raises(TypeError, match=r"functions\.stack"):
+            Tensor(several)
+
+
 def test_length_is_that_of_the_first_axis():
     assert len(Tensor(numpy.zeros((3, 2)))) == 3
 
@@ -107,6 +176,8 @@ OPERATORS = {
     "<": lambda a, b: a < b,
     ">=": lambda a, b: a >= b,
     "<=": lambda a, b: a <= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
 }
 LEFT = numpy.array([[1.0, -2.0], [3.0, 4.0]])
 RIGHT = numpy.array([[2.0, -2.0], [5.0, -1.0]])
@@ -116,19 +187,19 @@ RIGHT = numpy.array([[2.0, -2.0], [5.0, -1.0]])
 def test_arrays_may_stand_on_either_side_of_an_operator(sign, request):
     if request.config.getoption("--device") != "cpu":
         pytest.skip("NumPy's arrays and the GPU's do not mix")
-    operator, expected = OPERATORS[sign], OPERATORS[sign](LEFT, RIGHT)
+    apply, expected = OPERATORS[sign], OPERATORS[sign](LEFT, RIGHT)
     a, b = Tensor(LEFT), Tensor(RIGHT)
     for left, right in [(a, b), (LEFT, b), (a, RIGHT)]:
-        result = operator(left, right)
+        result = apply(left, right)
         assert isinstance(result, Tensor)
         assert numpy.array_equal(result.numpy(), expected)
 
 
 @pytest.mark.parametrize("sign", [sign for sign in OPERATORS if sign != "@"])
 def test_numbers_may_stand_on_either_side_of_an_operator(sign):
-    operator, x = OPERATORS[sign], Tensor(LEFT)
-    assert numpy.array_equal(operator(x, 3).numpy(), operator(LEFT, 3))
-    assert numpy.array_equal(operator(2.5, x).numpy(), operator(2.5, LEFT))
+    apply, x = OPERATORS[sign], Tensor(LEFT)
+    assert numpy.array_equal(apply(x, 3).numpy(), apply(LEFT, 3))
+    assert numpy.array_equal(apply(2.5, x).numpy(), apply(2.5, LEFT))
 
 
 @pytest.mark.parametrize("sign", ["+", "-", "*", "/"])
@@ -138,16 +209,32 @@ def test_a_number_leaves_float32_as_it_is(sign, number):
     assert OPERATORS[sign](x, number).dtype == OPERATORS[sign](number, x).dtype == "float32"
 
 
-@pytest.mark.parametrize("sign", [">", "<", ">=", "<="])
+@pytest.mark.parametrize("sign", [">", "<", ">=", "<=", "==", "!="])
 def test_comparisons_are_constants(sign):
     x = variable([1.0, 2.0])
     result = OPERATORS[sign](x, 1.5)
     assert result.dtype == "bool" and not result.requires_grad
 
 
-def test_equality_is_that_of_objects():
-    x = Tensor([1.0])
-    assert x == x and x != Tensor([1.0]) and len({x, x}) == 1
+@pytest.mark.parametrize("other", [Tensor([1.0, 3.0]), 1.0])
+def test_equality_is_number_by_number(other):
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    assert (x == other).numpy().tolist() == [True, False]
+    assert (x != other).numpy().tolist() == [False, True]
+    assert (other == x).numpy().tolist() == [True, False]
+    assert not (x == other).requires_grad and (x == x).numpy().all()
+
+
+def test_sets_and_dicts_go_by_identity():
+    x, same = Tensor([1.0, 2.0]), Tensor([1.0, 2.0])
+    assert len({x, same, x}) == 2 and {x: "x", same: "same"}[same] == "same"
+    assert x in {x} and same not in {x} and x in [x]
+
+
+def test_shapes_that_cannot_be_compared_are_named():
+    for sign in ("==", "!=", ">"):
+        with pytest.raises(ShapeError, match=r"\(2,\) and \(3,\) do not broadcast"):
+            OPERATORS[sign](Tensor([1.0, 2.0]), Tensor([1.0, 2.0, 3.0]))
 
 
 def test_constants_get_no_gradient():
@@ -162,9 +249,42 @@ def test_shapes_that_do_not_broadcast_are_named(sign):
         OPERATORS[sign](Tensor(numpy.zeros((2, 3))), Tensor(numpy.ones(2)))
 
 
-def test_a_product_that_does_not_fit_is_named():
-    with pytest.raises(ShapeError, match=r"matmul: \(2, 3\) @ \(2, 3\)"):
-        Tensor(numpy.zeros((2, 3))) @ Tensor(numpy.zeros((2, 3)))
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((2, 3), (2, 3)), ((3,), (2, 3)), ((2, 3), (2,)), ((2,), (3,)), ((), (3,)), ((3,), ())],
+)
+def test_a_product_that_does_not_fit_is_named(a, b):
+    with pytest.raises(ShapeError, match=re.escape(f"matmul: {a} @ {b} does not fit")):
+        Tensor(numpy.zeros(a)) @ Tensor(numpy.zeros(b))
+
+
+def test_a_product_with_a_number_is_named():
+    with pytest.raises(ShapeError, match=r"matmul: \(2, 3\) @ \(\)"):
+        Tensor(numpy.zeros((2, 3))) @ 3.0
+
+
+IN_PLACE = {
+    "+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv,
+    "**=": operator.ipow, "@=": operator.imatmul,
+}
+
+
+@pytest.mark.parametrize("sign", IN_PLACE)
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: x * 1.0, lambda x: Parameter(x.data)])
+def test_what_requires_a_gradient_is_not_changed_in_place(sign, make):
+    x = make(variable([[1.0, 2.0], [3.0, 4.0]]))
+    before = x.numpy().copy()
+    with pytest.raises(TypeError, match=r"x = x \+ y.*x\.data"):
+        IN_PLACE[sign](x, 2.0)
+    assert numpy.array_equal(x.numpy(), before)
+
+
+@pytest.mark.parametrize("sign", [sign for sign in IN_PLACE if sign != "@="])
+def test_what_requires_none_becomes_the_new_tensor(sign):
+    x = Tensor(numpy.array([1.0, 2.0]))
+    y = IN_PLACE[sign](x, 2.0)
+    expected = IN_PLACE[sign](numpy.array([1.0, 2.0]), 2.0)
+    assert y.numpy().tolist() == expected.tolist() and x.numpy().tolist() == [1, 2]
 
 
 # ---------------------------------------------------------------- the walk back

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy
 import pytest
 
-import tinygan
 from tinygan import Tensor, functions, layers, losses, no_grad, plots, training
 from tinygan.backend import random_normal, xp
 from tinygan.optimizers import SGD, Adam

@@ -8,10 +8,13 @@ from . import (
     functions,
     layers,
     losses,
+    networks,
+    normalization,
     optimizers,
     plots,
     training,
 )
+
 from . import gradcheck, metrics  # isort: skip
 from .backend import device, seed, use_device
 from .gradcheck import GradientMismatch, check_gradients
@@ -19,6 +22,6 @@ from .tensor import Tensor, grad, no_grad
 
 __all__ = [
     "GradientMismatch", "Tensor", "backend", "check_gradients", "convolution", "datasets", "device",
-    "files", "functions", "grad", "gradcheck", "layers", "losses", "metrics", "no_grad",
-    "optimizers", "plots", "seed", "training", "use_device",
+    "files", "functions", "grad", "gradcheck", "layers", "losses", "metrics", "networks",
+    "no_grad", "normalization", "optimizers", "plots", "seed", "training", "use_device",
 ]

@@ -1,13 +1,13 @@
-"""The array backend: NumPy on the CPU or CuPy on the GPU, and the one random generator.
+"""The array module, NumPy on the CPU or CuPy on the GPU, and the one random generator.
 
-Every other file writes `xp.` where it would write `np.`; only this one knows what stands behind.
+Every other file writes `xp.exp` where it would write `np.exp`.
 """
 
 import ctypes
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -23,9 +23,6 @@ class DeviceError(UsageError):
 class _Backend:
     """Stands for the chosen array module: `xp.exp` is numpy.exp or cupy.exp."""
 
-    def __init__(self, module: ModuleType):
-        self._choose(module)
-
     def _choose(self, module: ModuleType) -> None:
         self.__dict__.clear()
         self.__dict__["module"] = module
@@ -38,7 +35,8 @@ class _Backend:
         return value
 
 
-xp = _Backend(np)
+xp = _Backend()
+xp._choose(np)
 _device = "cpu"
 
 
@@ -51,7 +49,12 @@ def use_device(name: str = "cpu") -> None:
     choice = re.fullmatch(r"cpu|gpu(?::([0-9]{1,3}))?", name)
     if choice is None:
         raise DeviceError(f"unknown device {name!r}: use cpu, gpu or, for the second GPU, gpu:1")
-    xp._choose(np if name == "cpu" else _working_cupy(int(choice[1] or 0)))
+    if name == "cpu":
+        xp._choose(np)
+    else:
+        from .gpu import working_cupy
+
+        xp._choose(working_cupy(int(choice[1] or 0)))
     _device = name
 
 
@@ -60,74 +63,39 @@ def device() -> str:
     return _device
 
 
-def _working_cupy(number: int) -> ModuleType:
-    """CuPy, after a kernel and a matrix product have really run on the GPU of that number.
-
-    Importing CuPy proves little: it succeeds without a driver, and allocating an array
-    succeeds where the libraries that compile and multiply are missing.
-    """
-    way_out = "or use --device cpu"
-    try:
-        import cupy
-    except Exception as error:  # a broken installation raises more than ImportError
-        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            raise DeviceError(
-                "CuPy is not installed: pip install 'tinygan[cuda12]' for a driver of CUDA 12, "
-                f"'tinygan[cuda13]' for CUDA 13, {way_out}"
-            ) from error
-        raise DeviceError(
-            f"CuPy is installed but does not load ({_first_line(error)}): reinstall it with "
-            f"pip install --force-reinstall 'tinygan[cuda12]' or 'tinygan[cuda13]', {way_out}"
-        ) from error
-    runtime = cupy.cuda.runtime
-    try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        if error.status == 100:  # cudaErrorNoDevice, which CuPy does not name
-            raise DeviceError(f"no NVIDIA GPU is visible: check nvidia-smi, {way_out}") from error
-        if runtime.driverGetVersion() == 0:
-            raise DeviceError(
-                "no NVIDIA driver is installed: install one (then nvidia-smi shows the GPU), "
-                f"{way_out}"
-            ) from error
-        raise DeviceError(
-            f"CuPy and the NVIDIA driver do not fit ({_first_line(error)}): nvidia-smi shows the "
-            "driver's CUDA version; install 'tinygan[cuda12]' for 12, 'tinygan[cuda13]' for 13, "
-            f"{way_out}"
-        ) from error
-    if number >= count:
-        raise DeviceError(
-            f"there is no GPU {number}: {count} found, numbered from 0; "
-            f"use --device gpu for the first, {way_out}"
-        )
-    try:
-        runtime.setDevice(number)
-        ones = cupy.ones((2, 2), dtype=cupy.float32)
-        runs = float(((ones + ones) @ ones).sum()) == 16
-    except Exception as error:  # ImportError, CUDARuntimeError, compiler and cuBLAS errors, OSError
-        raise DeviceError(
-            f"the GPU is there but CuPy cannot compute on it ({type(error).__name__}: "
-            f"{_first_line(error)}): pip install 'tinygan[cuda12]' or 'tinygan[cuda13]', by the "
-            f"driver's CUDA version, brings the libraries that it needs, {way_out}"
-        ) from error
-    if not runs:
-        raise DeviceError(f"GPU {number} computes wrong sums: restart it, {way_out}")
-    return cupy
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def to_device(array: Any) -> Any:
-    """A copy on the device of a NumPy array; on the CPU the array itself."""
+    """A copy of a NumPy array on the device; on the CPU the array itself."""
     return xp.asarray(array)
 
 
 def to_host(array: Any) -> np.ndarray:
-    """A copy in main memory of a device's array; on the CPU the array itself."""
+    """A copy of a device's array in main memory; on the CPU the array itself."""
     return array if isinstance(array, np.ndarray) else array.get()
+
+
+# ---------------------------------------------------------------- random numbers
+
+# They are always drawn on the host, so that a seed gives the same weights and the same noise on
+# both devices.
+generator = np.random.default_rng()
+
+
+def seed(number: int) -> None:
+    """Start the random generator at a number: the same number, the same weights and noise."""
+    generator.bit_generator.state = np.random.default_rng(number).bit_generator.state
+
+
+def random_normal(*shape: int, scale: float = 1.0) -> Any:
+    """float32 numbers from N(0, scale^2), of that shape, on the device."""
+    return to_device(generator.standard_normal(shape, dtype=np.float32) * float(scale))
+
+
+def random_uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Any:
+    """float32 numbers, uniform in [low, high), of that shape, on the device."""
+    return to_device(generator.random(shape, dtype=np.float32) * float(high - low) + float(low))
+
+
+# ---------------------------------------------------------------- faster than written plainly
 
 
 def matrix_product(a: Any, b: Any) -> Any:
@@ -145,9 +113,9 @@ def column_sums(rows: Any) -> Any:
 def fused(formula: Callable) -> Callable:
     """The same formula, number by number, as one kernel of the GPU; on the CPU nothing changes.
 
-    Small networks wait for kernels to be launched, not for their arithmetic. A number that
-    changes is an argument: others are compiled into the kernel. And each operation has an array
-    in it: what is made of Python numbers alone, CuPy would compute in half precision.
+    Small networks wait for kernels to be launched, not for their arithmetic. Numbers that change
+    must be arguments, since all others are compiled into the kernel. And each operation needs an
+    array in it: CuPy computes what is made of Python numbers alone in half precision.
     """
     compiled: dict[ModuleType, Callable] = {}
 
@@ -163,47 +131,9 @@ def fused(formula: Callable) -> Callable:
 
 
 @fused
-def follow(mean: Any, latest: Any, share: float) -> None:
-    """mean <- mean + share (latest - mean), in place: a moving average."""
-    mean += share * (latest - mean)
-
-
-BLOCK = 65_536  # numbers: what a core's own cache holds of an update's arrays
-
-
-def blocks(*arrays: Any) -> Iterator[list[Any]]:
-    """Arrays of one size as flat views of at most BLOCK numbers, side by side, to be changed.
-
-    An update reads and writes each weight several times. Block by block the numbers stay in
-    the cache meanwhile. On the GPU, where each call is dear, the block is the whole.
-    """
-    if not all(array.flags.c_contiguous for array in arrays):
-        yield [*arrays]  # to flatten these would be to copy them
-        return
-    flat = [array.reshape(-1) for array in arrays]
-    size = BLOCK if _device == "cpu" else max(1, flat[0].size)
-    for start in range(0, flat[0].size, size):
-        yield [array[start : start + size] for array in flat]
-
-
-# Random numbers are always drawn on the host, so that a seed gives the same weights and the
-# same noise on both devices. Other files draw through the functions below.
-generator = np.random.default_rng()
-
-
-def seed(number: int) -> None:
-    """Start the random generator at a number: the same number, the same weights and noise."""
-    generator.bit_generator.state = np.random.default_rng(number).bit_generator.state
-
-
-def random_normal(*shape: int, scale: float = 1.0) -> Any:
-    """float32 numbers from N(0, scale^2), of that shape, on the device."""
-    return to_device(generator.standard_normal(shape, dtype=np.float32) * float(scale))
-
-
-def random_uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Any:
-    """float32 numbers, uniform in [low, high), of that shape, on the device."""
-    return to_device(generator.random(shape, dtype=np.float32) * float(high - low) + float(low))
+def move_towards(mean: Any, latest: Any, rate: float) -> None:
+    """mean <- mean + rate (latest - mean), in place: a moving average."""
+    mean += rate * (latest - mean)
 
 
 def _keep_freed_memory() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .backend import matrix_product, xp
 from .functions import ShapeError
-from .tensor import Tensor, record, last_result
+from .tensor import Tensor, last_result, record
 
 # ---------------------------------------------------------------- patches, for the reader
 #
@@ -67,35 +67,29 @@ def fold(columns: Tensor, size: tuple[int, int], kernel: int, stride: int = 1) -
 # ---------------------------------------------------------------- the three functions
 
 
-def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+def conv2d(
+    x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, *, patches: Any = None
+) -> Tensor:
     """y[n, i, j, o] = sum over a, b, c of x[n, S i + a - P, S j + b - P, c] weight[a, b, c, o].
 
     x (N, H, W, C), weight (K, K, C, O) -> (N, OH, OW, O): a cross-correlation, as everywhere
-    in deep learning. Raises ShapeError where channels or sizes do not fit.
+    in deep learning. patches are those of x, for a caller that has them already.
+    Raises ShapeError where channels or sizes do not fit.
     """
     _require_fit(x, weight, 2, "conv2d", "(K, K, C, O)")
-    patches = _patches(x.data, len(weight), stride, padding)
-    return _conv2d(x, weight, stride, padding, patches)
-
-
-def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, patches: Any) -> Tensor:
-    """conv2d of an x whose patches are known."""
-    rows_of_patches, rows, columns = patches
-    numbers, channels_out = rows_of_patches.shape[1], weight.shape[3]
+    patches = patches or _patches(x.data, len(weight), stride, padding)
+    numbers, rows, columns = patches
     # (N*OH*OW, K*K*C) @ (K*K*C, O)
-    y = matrix_product(rows_of_patches, weight.data.reshape(numbers, channels_out))
+    y = matrix_product(numbers, weight.data.reshape(numbers.shape[1], -1))
     return record(
-        y.reshape(len(x), rows, columns, channels_out), (x, weight),
+        y.reshape(len(x), rows, columns, weight.shape[3]), (x, weight),
         lambda dy, y: conv_transpose2d(dy, weight, stride, padding, x.shape[1:3]),
-        lambda dy, y: _conv_weight(x, dy, len(weight), stride, padding, patches),
+        lambda dy, y: conv_weight(x, dy, len(weight), stride, padding, patches=patches),
     )
 
 
 def conv_transpose2d(
-    x: Tensor,
-    weight: Tensor,
-    stride: int = 1,
-    padding: int = 0,
+    x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
     """The adjoint of conv2d with the same weight: each pixel of x paints a weighted kernel.
@@ -125,40 +119,35 @@ def conv_transpose2d(
 
     return record(
         y, (x, weight),
-        lambda dy, y: _conv2d(dy, weight, stride, padding, patches(dy)),
-        lambda dy, y: _conv_weight(dy, x, kernel, stride, padding, patches(dy)),
+        lambda dy, y: conv2d(dy, weight, stride, padding, patches=patches(dy)),
+        lambda dy, y: conv_weight(dy, x, kernel, stride, padding, patches=patches(dy)),
     )
 
 
-def conv_weight(x: Tensor, y: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
+def conv_weight(
+    x: Tensor, y: Tensor, kernel: int, stride: int = 1, padding: int = 0, *, patches: Any = None
+) -> Tensor:
     """w[a, b, c, o] = sum over n, i, j of x[n, S i + a - P, S j + b - P, c] y[n, i, j, o].
 
     x (N, H, W, C), y (N, OH, OW, O) -> (K, K, C, O): the gradient by the weight of conv2d.
+    patches are those of x, for a caller that has them already.
     Raises ShapeError where y is not of the size that conv2d makes of x.
     """
     _require_images(x, "conv_weight")
     _require_images(y, "conv_weight")
-    patches = _patches(x.data, kernel, stride, padding)
-    expected = (len(x), *patches[1:])
-    if y.shape[:3] != expected:
+    patches = patches or _patches(x.data, kernel, stride, padding)
+    numbers, rows, columns = patches
+    if y.shape[:3] != (len(x), rows, columns):
         raise ShapeError(
             f"conv_weight: x {x.shape}, kernel {kernel}, stride {stride} and padding {padding} "
-            f"need y of shape ({expected[0]}, {expected[1]}, {expected[2]}, O), not {y.shape}"
+            f"need y of shape ({len(x)}, {rows}, {columns}, O), not {y.shape}"
         )
-    return _conv_weight(x, y, kernel, stride, padding, patches)
-
-
-def _conv_weight(
-    x: Tensor, y: Tensor, kernel: int, stride: int, padding: int, patches: Any
-) -> Tensor:
-    """conv_weight of an x whose patches are known."""
-    channels, channels_out = x.shape[3], y.shape[3]
     # (K*K*C, N*OH*OW) @ (N*OH*OW, O)
-    w = matrix_product(patches[0].T, y.data.reshape(-1, channels_out))
+    w = matrix_product(numbers.T, y.data.reshape(-1, y.shape[3]))
     return record(
-        w.reshape(kernel, kernel, channels, channels_out), (x, y),
+        w.reshape(kernel, kernel, x.shape[3], y.shape[3]), (x, y),
         lambda dw, w: conv_transpose2d(y, dw, stride, padding, x.shape[1:3]),
-        lambda dw, w: _conv2d(x, dw, stride, padding, patches),
+        lambda dw, w: conv2d(x, dw, stride, padding, patches=patches),
     )
 
 
@@ -170,9 +159,7 @@ def _patches(x: Any, kernel: int, stride: int, padding: int) -> tuple[Any, int, 
     n, height, width, channels = x.shape
     rows, columns = (_count(size, kernel, stride, padding) for size in (height, width))
     if padding:
-        padded = xp.zeros(
-            (n, height + 2 * padding, width + 2 * padding, channels), dtype=x.dtype
-        )
+        padded = xp.zeros((n, height + 2 * padding, width + 2 * padding, channels), dtype=x.dtype)
         padded[:, padding : padding + height, padding : padding + width] = x
         x = padded
     image, line, pixel, channel = x.strides

@@ -1,22 +1,22 @@
 """Every differentiable function: its formula and its derivative, side by side.
 
-A function computes on arrays and hands `record` its parents with one derivative each. A
-derivative gets dy, the gradient with respect to the output y, and y, and returns the gradient
-with respect to that parent. It is written in the functions of this file, so that it can be
+A function computes y on arrays and hands `record` its parents with one derivative each. A
+derivative takes dy, the gradient of the loss with respect to y, and y itself, and returns the
+gradient with respect to that parent. It is written in the functions of this file, so it can be
 differentiated again. An operand may also be a Python number or an array: a constant.
 
-Functions with a kink (relu, abs, maximum, max, clip) treat the mask that says on which side
-they are as a constant: their second derivative is zero, as it is everywhere but at the kink.
+Functions with a kink (relu, abs, maximum, where, max, clip) treat the mask that says which side
+they are on as a constant: their second derivative is zero, as it is everywhere but at the kink.
 """
 
 import builtins
-import math
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .backend import column_sums, fused, matrix_product, xp
-from .tensor import Tensor, record, last_result
+from .tensor import Tensor, record
 
 Operand = Tensor | float | Any  # Any: an array of the backend
 Axis = int | tuple[int, ...] | None
@@ -26,156 +26,10 @@ class ShapeError(ValueError):
     """Shapes that do not fit together."""
 
 
-# ---------------------------------------------------------------- shapes and broadcasting
-
-
-def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """y repeats x along new axes and axes of length 1.  dx = dy summed to x's shape."""
-    if x.shape == shape:
-        return x
-    try:
-        y = xp.broadcast_to(x.data, shape)
-    except ValueError:
-        raise ShapeError(f"broadcast_to: shape {x.shape} cannot be repeated to {shape}") from None
-    return record(y, (x,), lambda dy, y: sum_to(dy, x.shape))
-
-
-def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """y sums x to a shape that broadcasts to x's.  dx = dy broadcast to x's shape.
-
-    The adjoint of broadcasting is summation: what was used many times gathers many gradients.
-    """
-    if x.shape == shape:
-        return x
-    new_axes = x.ndim - len(shape)
-    stretched = tuple(
-        axis for axis in range(x.ndim)
-        if axis < new_axes or shape[axis - new_axes] == 1 != x.shape[axis]
-    )
-    y = _sum(x.data, stretched).reshape(shape)
-    return record(y, (x,), lambda dy, y: broadcast_to(dy, x.shape))
-
-
-def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """y has x's numbers in another shape (one length may be -1).  dx = dy in x's shape."""
-    if x.shape == shape:
-        return x
-    try:
-        y = x.data.reshape(shape)
-    except ValueError:
-        raise ShapeError(
-            f"reshape: {x.data.size} numbers of shape {x.shape} do not fit into {shape}"
-        ) from None
-    return record(y, (x,), lambda dy, y: reshape(dy, x.shape))
-
-
-def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-    """y has x's axes in that order (None: reversed).  dx = dy with the axes put back."""
-    axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes)
-    if sorted(axes) != list(range(x.ndim)):
-        raise ShapeError(f"transpose: {axes} does not order the {x.ndim} axes of {x.shape}")
-    inverse = sorted(range(x.ndim), key=axes.__getitem__)
-    return record(x.data.transpose(axes), (x,), lambda dy, y: transpose(dy, inverse))
-
-
-def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """y joins the tensors along an axis.  Each gets its own slice of dy."""
-    shapes = [tensor.shape for tensor in tensors]
-    try:
-        y = xp.concatenate([tensor.data for tensor in tensors], axis=axis)
-    except ValueError:
-        raise ShapeError(
-            f"concatenate: shapes {shapes} must agree everywhere but on axis {axis}"
-        ) from None
-
-    def slice_of(start: int, stop: int) -> Callable[[Tensor, Tensor], Tensor]:
-        index = (slice(None),) * (axis % y.ndim) + (slice(start, stop),)
-        return lambda dy, y: select(dy, index)
-
-    stops = [builtins.sum(shape[axis] for shape in shapes[: i + 1]) for i in range(len(shapes))]
-    slices = [
-        slice_of(stop - shape[axis], stop) for shape, stop in zip(shapes, stops, strict=True)
-    ]
-    return record(y, tuple(tensors), *slices)
-
-
-def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """y is x between zeros: (before, after) of them on each axis.  dx = the inner part of dy."""
-    if len(widths) != x.ndim:
-        raise ShapeError(f"pad: shape {x.shape} needs {x.ndim} pairs, got {len(widths)}")
-    if not any(before or after for before, after in widths):
-        return x
-    shape = [n + before + after for n, (before, after) in zip(x.shape, widths, strict=True)]
-    y = xp.zeros(shape, dtype=x.dtype)
-    y[_inside(shape, widths)] = x.data
-    return record(y, (x,), lambda dy, y: crop(dy, widths))
-
-
-def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """y is x without (before, after) numbers at the ends of each axis.  dx = dy padded."""
-    if len(widths) != x.ndim:
-        raise ShapeError(f"crop: shape {x.shape} needs {x.ndim} pairs, got {len(widths)}")
-    if not any(before or after for before, after in widths):
-        return x
-    if any(before + after > n for n, (before, after) in zip(x.shape, widths, strict=True)):
-        raise ShapeError(f"crop: {widths} takes away more than there is in {x.shape}")
-    return record(x.data[_inside(x.shape, widths)], (x,), lambda dy, y: pad(dy, widths))
-
-
-def _inside(shape: Sequence[int], widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
-    return tuple(
-        slice(before, n - after) for n, (before, after) in zip(shape, widths, strict=True)
-    )
-
-
-def select(x: Tensor, index: Any) -> Tensor:
-    """y = x[index], by integers, slices or integer arrays.  dx = dy where it was taken from."""
-    index = _without_tensors(index)
-    try:
-        y = x.data[index]
-    except IndexError as error:
-        raise ShapeError(f"index of a tensor of shape {x.shape}: {error}") from None
-    return record(y, (x,), lambda dy, y: scatter(dy, index, x.shape))
-
-
-def scatter(x: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
-    """y is zero but for y[index] += x; what is named twice adds up.  dx = dy[index]."""
-    y = xp.zeros(shape, dtype=x.dtype)
-    parts = index if isinstance(index, tuple) else (index,)
-    if all(part is None or part is ... or isinstance(part, int | slice) for part in parts):
-        y[index] = x.data
-    else:
-        xp.add.at(y, index, x.data)
-    return record(y, (x,), lambda dy, y: select(dy, index))
-
-
-def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
-    """y[n, i, j, c] = x[n, i - down[n], j - right[n], c], and 0 where that is outside the image.
-
-    Images (N, H, W, C), each moved by itself; down and right are integers (N,).  dx = dy moved
-    back.
-    """
-    (n, height, width, _), down, right = x.shape, _data(down), _data(right)
-    rows = xp.arange(height)[:, None] - down[:, None, None]  # (N, H, 1): where y comes from
-    columns = xp.arange(width) - right[:, None, None]  # (N, 1, W)
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    y = x.data[xp.arange(n)[:, None, None], rows % height, columns % width]
-    y = y * inside[..., None].astype(x.dtype)
-    return record(y, (x,), lambda dy, y: translate(dy, -down, -right))
-
-
-def take(x: Tensor, indices: Operand) -> Tensor:
-    """y[i, ...] = x[indices[i], ...]: rows of x, as in an embedding.  dx adds up dy by row."""
-    return select(x, indices)
-
-
-def _without_tensors(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_without_tensors(part) for part in index)
-    return index.data if isinstance(index, Tensor) else index
-
-
 # ---------------------------------------------------------------- arithmetic
+
+# An operand of another shape than y's was broadcast: sum_to adds up the gradients of all the
+# places where each of its numbers was used.
 
 
 def add(a: Operand, b: Operand) -> Tensor:
@@ -225,33 +79,25 @@ def power(x: Tensor, exponent: float) -> Tensor:
         raise TypeError("power: the exponent is a number; write exp(tensor * log(x)) otherwise")
     if exponent == 0:  # where 0 * x^-1 would be 0 * infinity at x = 0
         return record(xp.ones_like(x.data), (x,), lambda dy, y: dy * 0.0)
-    return record(
-        x.data**exponent, (x,), lambda dy, y: dy * (exponent * power(x, exponent - 1))
-    )
+    return record(x.data**exponent, (x,), lambda dy, y: dy * (exponent * power(x, exponent - 1)))
 
 
-def maximum(a: Operand, b: Operand) -> Tensor:
-    """y = max(a, b), number by number; the gradient goes to the larger (to a where equal)."""
-    y = _broadcast(xp.maximum, a, b)
-    first = (_data(a) >= _data(b)).astype(y.dtype)
-    return record(
-        y, (a, b),
-        lambda dy, y: sum_to(dy * first, a.shape),
-        lambda dy, y: sum_to(dy * (1 - first), b.shape),
-    )
-
-
-def matmul(a: Tensor, b: Tensor) -> Tensor:
+def matmul(a: Operand, b: Operand) -> Tensor:
     """y = a b, the matrix product over the last two axes; earlier axes broadcast.
 
     (..., N, M) @ (..., M, O) -> (..., N, O);  da = dy b^T,  db = a^T dy.
+    As in NumPy, an a with one axis counts as a row, such a b as a column; y lacks that axis.
     """
-    shape_a, shape_b = _data(a).shape, _data(b).shape
-    if len(shape_a) < 2 or len(shape_b) < 2 or shape_a[-1] != shape_b[-2]:
+    shape_a, shape_b = _shape(a), _shape(b)
+    if () in (shape_a, shape_b) or shape_a[-1] != shape_b[-2:][0]:
         raise ShapeError(
-            f"matmul: {shape_a} @ {shape_b} does not fit: both need two axes or more, and the "
-            "last of the first must be as long as the last but one of the second"
+            f"matmul: {shape_a} @ {shape_b} does not fit: the last axis of the first must be as "
+            "long as the last but one of the second (its only one, if it has one)"
         )
+    if len(shape_b) == 1:
+        return matmul(a, b[:, None])[..., 0]
+    if len(shape_a) == 1:
+        return matmul(a[None], b)[..., 0, :]
     return record(
         matrix_product(_data(a), _data(b)), (a, b),
         lambda dy, y: sum_to(matmul(dy, _swap_last(b)), a.shape),
@@ -269,66 +115,19 @@ def _data(x: Operand) -> Any:
     return x.data if isinstance(x, Tensor) else x
 
 
-def _broadcast(operation: Callable[[Any, Any], Any], a: Operand, b: Operand) -> Any:
+def _shape(x: Operand) -> tuple[int, ...]:
+    return getattr(_data(x), "shape", ())
+
+
+def _broadcast(operation: Callable[..., Any], *operands: Operand) -> Any:
     try:
-        return operation(_data(a), _data(b))
+        return operation(*[_data(x) for x in operands])
     except ValueError:
+        shapes = " and ".join(str(_shape(x)) for x in operands)
         raise ShapeError(
-            f"{operation.__name__}: shapes {_data(a).shape} and {_data(b).shape} do not broadcast: "
-            "seen from the last axis, lengths must be equal or 1"
+            f"{operation.__name__}: shapes {shapes} do not broadcast: seen from the last axis, "
+            "lengths must be equal or 1"
         ) from None
-
-
-# ---------------------------------------------------------------- reductions
-
-
-def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = sum of x over the axes (None: all).  Each summand has dy/dx = 1."""
-    reduced = _reduced_axes(x, axis)
-    kept = _kept_shape(x, reduced)
-    y = _sum(x.data, reduced)
-    return record(
-        y.reshape(kept) if keepdims else y, (x,),
-        lambda dy, y: broadcast_to(reshape(dy, kept), x.shape),
-    )
-
-
-def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = (1/n) sum of the n numbers of x over the axes (None: all)."""
-    count = x.data.size // builtins.max(1, math.prod(_kept_shape(x, _reduced_axes(x, axis))))
-    return sum(x, axis, keepdims) * (1 / builtins.max(1, count))
-
-
-def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = the largest number of x over the axes (None: all); equal ones share the gradient."""
-    reduced = _reduced_axes(x, axis)
-    kept = _kept_shape(x, reduced)
-    y = x.data.max(axis=axis, keepdims=True)
-    largest = (x.data == y).astype(x.dtype)
-    largest /= largest.sum(axis=axis, keepdims=True)
-    return record(
-        y if keepdims else y.squeeze(reduced), (x,),
-        lambda dy, y: reshape(dy, kept) * largest,
-    )
-
-
-def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """The axes that a reduction is over, counted from the front and in order."""
-    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
-    if not all(-x.ndim <= i < x.ndim for i in axes):
-        raise ShapeError(f"axis {axis} does not exist in shape {x.shape}")
-    return tuple(sorted({i % x.ndim for i in axes}))
-
-
-def _kept_shape(x: Tensor, reduced: tuple[int, ...]) -> tuple[int, ...]:
-    """x's shape with length 1 on the reduced axes."""
-    return tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
-
-
-def _sum(x: Any, axes: tuple[int, ...]) -> Any:
-    if x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
-        return column_sums(x.reshape(-1, x.shape[-1]))
-    return x.sum(axis=axes)
 
 
 # ---------------------------------------------------------------- number by number
@@ -352,6 +151,42 @@ def sqrt(x: Tensor) -> Tensor:
 def abs(x: Tensor) -> Tensor:
     """y = |x|,  dy/dx = sign(x)."""
     return record(xp.abs(x.data), (x,), lambda dy, y: dy * xp.sign(x.data))
+
+
+def maximum(a: Operand, b: Operand) -> Tensor:
+    """y = max(a, b), number by number; the gradient goes to the larger (to a where equal)."""
+    y = _broadcast(xp.maximum, a, b)
+    first = (_data(a) >= _data(b)).astype(y.dtype)
+    return record(
+        y, (a, b),
+        lambda dy, y: sum_to(dy * first, a.shape),
+        lambda dy, y: sum_to(dy * (1 - first), b.shape),
+    )
+
+
+def minimum(a: Operand, b: Operand) -> Tensor:
+    """y = min(a, b), number by number; the gradient goes to the smaller (to a where equal)."""
+    y = _broadcast(xp.minimum, a, b)
+    first = (_data(a) <= _data(b)).astype(y.dtype)
+    return record(
+        y, (a, b),
+        lambda dy, y: sum_to(dy * first, a.shape),
+        lambda dy, y: sum_to(dy * (1 - first), b.shape),
+    )
+
+
+def where(condition: Any, a: Operand, b: Operand) -> Tensor:
+    """y = a where the condition holds, else b; the gradient goes to whichever was taken."""
+    if not hasattr(a, "dtype") and not hasattr(b, "dtype"):
+        a = Tensor(a)  # two Python numbers make float32, as everywhere
+    condition = xp.asarray(_data(condition), dtype=bool)
+    y = _broadcast(xp.where, condition, a, b)
+    first = condition.astype(y.dtype)
+    return record(
+        y, (a, b),
+        lambda dy, y: sum_to(dy * first, a.shape),
+        lambda dy, y: sum_to(dy * (1 - first), b.shape),
+    )
 
 
 def clip(x: Tensor, low: float, high: float) -> Tensor:
@@ -418,6 +253,56 @@ def _softplus(x: Any) -> Any:
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
+# ---------------------------------------------------------------- reductions
+
+
+def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """y = sum of x over the axes (None: all).  Each summand has dy/dx = 1."""
+    reduced = _reduced_axes(x, axis)
+    kept = tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
+    y = _sum(x.data, reduced)
+    return record(
+        y.reshape(kept) if keepdims else y, (x,),
+        lambda dy, y: broadcast_to(reshape(dy, kept), x.shape),
+    )
+
+
+def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """y = (1/n) sum of the n numbers of x over the axes (None: all)."""
+    y = sum(x, axis, keepdims)
+    n = x.data.size // builtins.max(1, y.data.size)
+    return y * (1 / builtins.max(1, n))
+
+
+def var(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """y = mean of (x - mean(x))^2 over the axes (None: all)."""
+    centered = x - mean(x, axis, keepdims=True)
+    return mean(centered * centered, axis, keepdims)
+
+
+def std(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """y = var(x)^(1/2).  Where all numbers are equal dy/dx is 0/0, a NaN: see sqrt."""
+    return sqrt(var(x, axis, keepdims))
+
+
+def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """y = the largest number of x over the axes (None: all); equal ones share the gradient."""
+    reduced = _reduced_axes(x, axis)
+    y = x.data.max(axis=reduced, keepdims=True)
+    chosen = x.data == y
+    y = y if keepdims else y.squeeze(reduced)
+    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
+
+
+def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """y = the smallest number of x over the axes (None: all); equal ones share the gradient."""
+    reduced = _reduced_axes(x, axis)
+    y = x.data.min(axis=reduced, keepdims=True)
+    chosen = x.data == y
+    y = y if keepdims else y.squeeze(reduced)
+    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
+
+
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """y_i = e^(x_i) / sum_j e^(x_j) along the axis.  dx = y (dy - sum_j dy_j y_j)."""
     powers = xp.exp(x.data - x.data.max(axis=axis, keepdims=True))
@@ -432,55 +317,177 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return record(y, (x,), lambda dy, y: dy - exp(y) * sum(dy, axis, keepdims=True))
 
 
-# ---------------------------------------------------------------- batch normalisation
+def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
+    """The axes that a reduction is over, counted from the front and in order."""
+    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+    if not all(-x.ndim <= i < x.ndim for i in axes):
+        raise ShapeError(f"axis {axis} does not exist in shape {x.shape}")
+    return tuple(sorted({i % x.ndim for i in axes}))
 
 
-def batch_norm(
-    x: Tensor, scale: Tensor, shift: Tensor, epsilon: float = 1e-5
-) -> tuple[Tensor, Any, Any]:
-    """y = scale c r + shift for each column: (M, C), with scale and shift (C,).
+def _shared(dy: Tensor, chosen: Any, reduced: tuple[int, ...]) -> Tensor:
+    """dy for the chosen number of each group, or 1/k of it for each of k that are equal."""
+    shares = chosen.astype(dy.dtype)
+    counts = shares.sum(axis=reduced, keepdims=True)
+    return reshape(dy, counts.shape) * (shares / counts)
 
-    c = x - mean(x), r = 1 / sqrt(mean(c^2) + epsilon). Ioffe and Szegedy 2015, algorithm 1.
-    dshift = sum dy,  dscale = r sum dy c,  dx = scale r (dy - dshift / M - c r dscale / M):
-    the last two terms are how x also moves the mean and the variance.
-    Returns y, and the mean and the variance (C,) as arrays.
+
+def _sum(x: Any, axes: tuple[int, ...]) -> Any:
+    if x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
+        return column_sums(x.reshape(-1, x.shape[-1]))
+    return x.sum(axis=axes)
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """y repeats x along new axes and axes of length 1.  dx = dy summed to x's shape."""
+    if x.shape == shape:
+        return x
+    try:
+        y = xp.broadcast_to(x.data, shape)
+    except ValueError:
+        raise ShapeError(f"broadcast_to: shape {x.shape} cannot be repeated to {shape}") from None
+    return record(y, (x,), lambda dy, y: sum_to(dy, x.shape))
+
+
+def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """y sums x to a shape that broadcasts to x's.  dx = dy broadcast to x's shape.
+
+    The adjoint of broadcasting is summation: what was used many times gathers many gradients.
     """
-    share = 1 / len(x)
-    mean_of_x = _sum(x.data, (0,)) * share
-    centered = x.data - mean_of_x
-    variance = _sum(centered * centered, (0,)) * share
-    # The derivatives below use c and r. These two records let them be differentiated in turn.
-    c = record(centered, (x,), lambda dc, c: dc - mean(dc, axis=0))
-    r = record(
-        _inverse_root(variance, epsilon), (x,),
-        lambda dr, r: dr * r**3 * -share * (x - mean(x, axis=0)),
+    if x.shape == shape:
+        return x
+    new_axes = x.ndim - len(shape)
+    stretched = tuple(
+        axis for axis in range(x.ndim)
+        if axis < new_axes or shape[axis - new_axes] == 1 != x.shape[axis]
     )
-    y = _scaled_and_shifted(centered, scale.data, r.data, shift.data)
-
-    @last_result
-    def sums(dy: Tensor) -> tuple[Tensor, Tensor]:
-        return sum(dy, axis=0), sum(dy * c, axis=0)
-
-    def dx(dy: Tensor, y: Tensor) -> Tensor:
-        sum_dy, sum_dy_c = sums(dy)
-        return (dy - sum_dy * share - c * (sum_dy_c * (r * r * share))) * (scale * r)
-
-    y = record(
-        y, (x, scale, shift), dx, lambda dy, y: r * sums(dy)[1], lambda dy, y: sums(dy)[0]
-    )
-    return y, mean_of_x, variance
+    y = _sum(x.data, stretched).reshape(shape)
+    return record(y, (x,), lambda dy, y: broadcast_to(dy, x.shape))
 
 
-@fused
-def _inverse_root(variance: Any, epsilon: float) -> Any:
-    return 1 / xp.sqrt(variance + epsilon)
+def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """y has x's numbers in another shape (one length may be -1).  dx = dy in x's shape."""
+    if x.shape == shape:
+        return x
+    try:
+        y = x.data.reshape(shape)
+    except ValueError:
+        raise ShapeError(
+            f"reshape: {x.data.size} numbers of shape {x.shape} do not fit into {shape}"
+        ) from None
+    return record(y, (x,), lambda dy, y: reshape(dy, x.shape))
 
 
-@fused
-def _scaled_and_shifted(centered: Any, scale: Any, r: Any, shift: Any) -> Any:
-    y = centered * (scale * r)
-    y += shift
-    return y
+def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+    """y has x's axes in that order (None: reversed).  dx = dy with the axes put back."""
+    axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes)
+    if sorted(axes) != list(range(x.ndim)):
+        raise ShapeError(f"transpose: {axes} does not order the {x.ndim} axes of {x.shape}")
+    inverse = sorted(range(x.ndim), key=axes.__getitem__)
+    return record(x.data.transpose(axes), (x,), lambda dy, y: transpose(dy, inverse))
+
+
+def concatenate(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
+    """y joins the tensors along an axis.  Each gets its own slice of dy."""
+    shapes = [tensor.shape for tensor in tensors]
+    try:
+        y = xp.concatenate([_data(tensor) for tensor in tensors], axis=axis)
+    except ValueError:
+        raise ShapeError(
+            f"concatenate: shapes {shapes} must agree everywhere but on axis {axis}"
+        ) from None
+
+    def slice_of(start: int, stop: int) -> Callable[[Tensor, Tensor], Tensor]:
+        index = (slice(None),) * (axis % y.ndim) + (slice(start, stop),)
+        return lambda dy, y: select(dy, index)
+
+    ends = itertools.accumulate((shape[axis] for shape in shapes), initial=0)
+    return record(y, tuple(tensors), *itertools.starmap(slice_of, itertools.pairwise(ends)))
+
+
+def stack(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
+    """y joins tensors of one shape along a new axis.  Each gets its own slice of dy."""
+    count = tensors[0].ndim + 1
+    if not -count <= axis < count:
+        raise ShapeError(f"stack: there is no axis {axis} among {count}")
+    index = (slice(None),) * (axis % count) + (None,)
+    return concatenate([tensor[index] for tensor in tensors], axis)
+
+
+def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """y is x between zeros: (before, after) of them on each axis.  dx = the inner part of dy."""
+    shape = tuple(before + n + after for n, before, after in _sides(x, widths))
+    inside = tuple(slice(before, before + n) for n, before, _ in _sides(x, widths))
+    return scatter(x, inside, shape)
+
+
+def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """y is x without (before, after) numbers at the ends of each axis.  dx = dy padded."""
+    if any(before + after > n for n, before, after in _sides(x, widths)):
+        raise ShapeError(f"crop: {widths} takes away more than there is in {x.shape}")
+    return select(x, tuple(slice(before, n - after) for n, before, after in _sides(x, widths)))
+
+
+def _sides(x: Tensor, widths: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    if len(widths) != x.ndim:
+        raise ShapeError(f"shape {x.shape} has {x.ndim} axes, but {widths} are {len(widths)} pairs")
+    return [(n, before, after) for n, (before, after) in zip(x.shape, widths, strict=True)]
+
+
+def select(x: Tensor, index: Any) -> Tensor:
+    """y = x[index], by integers, slices or integer arrays.  dx = dy where it was taken from."""
+    index = _without_tensors(index)
+    try:
+        y = x.data[index]
+    except IndexError as error:
+        raise ShapeError(f"index of a tensor of shape {x.shape}: {error}") from None
+    return record(y, (x,), lambda dy, y: scatter(dy, index, x.shape))
+
+
+def scatter(x: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
+    """y is zero but for y[index] += x; what is named twice adds up.  dx = dy[index]."""
+    y = xp.zeros(shape, dtype=x.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(part is None or part is ... or isinstance(part, int | slice) for part in parts):
+        y[index] = x.data
+    else:
+        xp.add.at(y, index, x.data)
+    return record(y, (x,), lambda dy, y: select(dy, index))
+
+
+def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
+    """y[n, i, j, c] = x[n, i - down[n], j - right[n], c], and 0 where that is outside the image.
+
+    Images (N, H, W, C), each moved by itself; down and right are integers (N,).  dx = dy moved
+    back.
+    """
+    (n, height, width, _), down, right = x.shape, _data(down), _data(right)
+    rows = xp.arange(height)[:, None] - down[:, None, None]  # (N, H, 1): where y comes from
+    columns = xp.arange(width) - right[:, None, None]  # (N, 1, W)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    y = x.data[xp.arange(n)[:, None, None], rows % height, columns % width]
+    y = y * inside[..., None].astype(x.dtype)
+    return record(y, (x,), lambda dy, y: translate(dy, -down, -right))
+
+
+def take(x: Tensor, indices: Operand) -> Tensor:
+    """y[i, ...] = x[indices[i], ...]: rows of x, as in an embedding.  dx adds up dy by row."""
+    return select(x, indices)
+
+
+def one_hot(labels: Operand, count: int) -> Tensor:
+    """y[n, k] = 1 where labels[n] = k, else 0: integers (N,) -> float32 (N, count), a constant."""
+    labels = xp.asarray(_data(labels))
+    return Tensor((labels[:, None] == xp.arange(count)).astype(xp.float32))
+
+
+def _without_tensors(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_without_tensors(part) for part in index)
+    return index.data if isinstance(index, Tensor) else index
 
 
 # ---------------------------------------------------------------- Tensor's operators
@@ -492,16 +499,41 @@ Tensor.__mul__ = Tensor.__rmul__ = multiply
 Tensor.__truediv__ = divide
 Tensor.__rtruediv__ = lambda x, other: divide(other, x)
 Tensor.__neg__ = negative
+Tensor.__abs__ = abs
 Tensor.__pow__ = power
 Tensor.__matmul__ = matmul
 Tensor.__rmatmul__ = lambda x, other: matmul(other, x)
 Tensor.__getitem__ = select
-Tensor.sum, Tensor.mean, Tensor.max = sum, mean, max
+Tensor.sum, Tensor.mean, Tensor.var, Tensor.std = sum, mean, var, std
+Tensor.max, Tensor.min = max, min
 Tensor.reshape = lambda x, *shape: reshape(x, shape)
 Tensor.transpose = lambda x, *axes: transpose(x, axes or None)
+Tensor.T = property(transpose)
+Tensor.__bool__ = lambda x: bool(x.item())
+Tensor.__float__ = lambda x: float(x.item())
+Tensor.__int__ = lambda x: int(x.item())
 
-# Comparisons give constants. `==` stays the comparison of objects, which sets and dicts need.
-Tensor.__gt__ = lambda x, other: Tensor(x.data > _data(other))
-Tensor.__lt__ = lambda x, other: Tensor(x.data < _data(other))
-Tensor.__ge__ = lambda x, other: Tensor(x.data >= _data(other))
-Tensor.__le__ = lambda x, other: Tensor(x.data <= _data(other))
+
+def _comparison(operation: Callable[[Any, Any], Any]) -> Callable[[Tensor, Operand], Tensor]:
+    """Number by number, a Tensor of truth values: a constant."""
+    return lambda x, other: Tensor(_broadcast(operation, x, other))
+
+
+Tensor.__lt__, Tensor.__le__ = _comparison(operator.lt), _comparison(operator.le)
+Tensor.__gt__, Tensor.__ge__ = _comparison(operator.gt), _comparison(operator.ge)
+Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne)
+
+
+def _not_in_place(x: Tensor, other: Operand) -> Any:
+    if x.requires_grad:
+        raise TypeError(
+            "x += y (-=, *=, /=, ...) cannot change a tensor that requires a gradient: operations "
+            "on the tape still need its numbers, and a Parameter would be replaced by a plain "
+            "Tensor that no optimizer moves. Write x = x + y; or, where nothing is recorded, "
+            "change x.data"
+        )
+    return NotImplemented  # then Python takes x = x + y
+
+
+Tensor.__iadd__ = Tensor.__isub__ = Tensor.__imul__ = Tensor.__itruediv__ = _not_in_place
+Tensor.__ipow__ = Tensor.__imatmul__ = _not_in_place

@@ -11,8 +11,7 @@ from typing import Any
 import numpy
 
 from . import convolution, functions
-from .backend import follow, generator, random_normal, to_device, to_host, xp
-from .functions import ShapeError
+from .backend import generator, random_normal, to_device, to_host, xp
 from .tensor import Tensor
 
 
@@ -28,23 +27,32 @@ class Parameter(Tensor):
 class Module:
     """A function with weights. Subclasses set Parameters and Modules as attributes, and forward.
 
-    Parameters keep the order in which they were defined. Tensors that are not Parameters (the
-    running statistics of BatchNorm) belong to the state, but no optimizer moves them.
+    Parameters keep the order in which they were defined. Tensors that are not Parameters (such as
+    BatchNorm's running statistics) belong to the state, but no optimizer moves them.
     """
 
     training = True
-
-    def __new__(cls, *arguments: Any, **options: Any) -> "Module":
-        """Remember what the module is made from: a checkpoint tells how to make it again."""
-        module = super().__new__(cls)
-        module.made_from = (arguments, options)
-        return module
 
     def forward(self, *inputs: Any) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any) -> Tensor:
         return self.forward(*inputs)
+
+    def __repr__(self) -> str:
+        """Layers by name, the shapes of their weights, and the number of weights in all."""
+        count = sum(parameter.data.size for parameter in self.parameters())
+        return "\n".join([*self._outline(), f"{count:,} weights"])
+
+    def _outline(self) -> Iterator[str]:
+        members = dict(self.members())
+        shapes = [f"{name} {m.shape}" for name, m in members.items() if isinstance(m, Parameter)]
+        yield " ".join([type(self).__name__, ", ".join(shapes)]).rstrip()
+        for name, member in members.items():
+            if isinstance(member, Module):
+                first, *rest = member._outline()
+                yield f"  {name}: {first}"
+                yield from (f"  {line}" for line in rest)
 
     def members(self) -> Iterator[tuple[str, "Tensor | Module"]]:
         """Tensors and Modules among the attributes, and in lists of them, by name."""
@@ -98,12 +106,17 @@ class Module:
             for parameter in learning:
                 parameter.requires_grad = True
 
-    def train(self, training: bool = True) -> "Module":
-        """Behave as in training: Dropout drops, BatchNorm uses the batch's own statistics."""
-        self.training = training
+    def modules(self) -> Iterator["Module"]:
+        """The module itself and all those inside it."""
+        yield self
         for _, member in self.members():
             if isinstance(member, Module):
-                member.train(training)
+                yield from member.modules()
+
+    def train(self, training: bool = True) -> "Module":
+        """Behave as in training: Dropout drops, BatchNorm uses the batch's own statistics."""
+        for module in self.modules():
+            module.training = training
         return self
 
     def eval(self) -> "Module":
@@ -187,15 +200,8 @@ class Conv2d(Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        kernel: int,
-        stride: int = 1,
-        padding: int = 0,
-        bias: bool = True,
-        scale: float = 0.02,
+        self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0,
+        bias: bool = True, scale: float = 0.02,
     ):
         self.stride, self.padding = stride, padding
         self.weight = Parameter(random_normal(kernel, kernel, inputs, outputs, scale=scale))
@@ -215,15 +221,8 @@ class ConvTranspose2d(Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        kernel: int,
-        stride: int = 1,
-        padding: int = 0,
-        bias: bool = True,
-        scale: float = 0.02,
+        self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0,
+        bias: bool = True, scale: float = 0.02,
     ):
         self.stride, self.padding = stride, padding
         self.weight = Parameter(random_normal(kernel, kernel, outputs, inputs, scale=scale))
@@ -244,75 +243,14 @@ class Embedding(Module):
         return functions.take(self.weight, indices)
 
 
-# ---------------------------------------------------------------- normalisation
-
-
-class BatchNorm(Module):
-    """y = scale (x - mean) / sqrt(variance + epsilon) + shift, for each feature by itself.
-
-    Ioffe and Szegedy 2015, algorithm 1. The features are the last axis: (N, features) and
-    (N, H, W, features) alike. In training, mean and variance are those of the batch, over
-    all other axes; the running ones, which eval() uses, follow with
-    running <- running + momentum (batch - running).
-    """
-
-    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
-        self.momentum, self.epsilon = momentum, epsilon
-        self.scale = Parameter(xp.ones(features, dtype=xp.float32))
-        self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
-        self.running_mean = Tensor(xp.zeros(features, dtype=xp.float32))
-        self.running_variance = Tensor(xp.ones(features, dtype=xp.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        _require_features(self, x)
-        if not self.training:
-            factor = self.scale / functions.sqrt(self.running_variance + self.epsilon)
-            return x * factor + (self.shift - self.running_mean * factor)
-        rows = functions.reshape(x, (-1, x.shape[-1]))
-        if len(rows) < 2:
-            raise ShapeError(f"BatchNorm: {x.shape} is one row, whose variance is 0: use eval()")
-        y, mean, variance = functions.batch_norm(rows, self.scale, self.shift, self.epsilon)
-        follow(self.running_mean.data, mean, self.momentum)
-        follow(self.running_variance.data, variance, self.momentum)
-        return functions.reshape(y, x.shape)
-
-
-class LayerNorm(Module):
-    """y = scale (x - mean) / sqrt(variance + epsilon) + shift, for each example by itself.
-
-    Ba et al. 2016, eq. 3. Mean and variance are over all axes but the first; scale and shift
-    belong to the features, the last axis. No example sees another: fit for WGAN-GP's critic.
-    """
-
-    def __init__(self, features: int, *, epsilon: float = 1e-5):
-        self.epsilon = epsilon
-        self.scale = Parameter(xp.ones(features, dtype=xp.float32))
-        self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        _require_features(self, x)
-        axes = tuple(range(1, x.ndim))
-        centered = x - x.mean(axes, keepdims=True)
-        variance = (centered * centered).mean(axes, keepdims=True)
-        normal = centered / functions.sqrt(variance + self.epsilon)
-        return normal * self.scale + self.shift
-
-
-def _require_features(layer: Any, x: Tensor) -> None:
-    if x.ndim < 2 or x.shape[-1:] != layer.scale.shape:
-        raise ShapeError(
-            f"{type(layer).__name__}({len(layer.scale)}): the last axis of {x.shape} must be "
-            f"{len(layer.scale)} long, one for each feature"
-        )
-
-
 # ---------------------------------------------------------------- layers without weights
 
 
 class Dropout(Module):
     """In training, each number is 0 with probability rate, else divided by 1 - rate.
 
-    Srivastava et al. 2014. The mean stays the same, so that eval() has nothing to correct.
+    Srivastava et al. 2014. The mean stays the same, so eval() has nothing to correct.
+    Raises ValueError for a rate outside [0, 1).
     """
 
     def __init__(self, rate: float = 0.5):
@@ -328,29 +266,29 @@ class Dropout(Module):
 
 
 class RandomTranslation(Module):
-    """In training, each image is moved by up to reach pixels down or up, and right or left.
+    """In training, each image moves by up to max_shift pixels down or up, and right or left.
 
-    At the entrance of D, for real and generated images alike: D can't learn a small data set by
-    heart, and G still sees its gradient (Zhao et al. 2020, "DiffAugment"). Zeros move in.
+    The first layer of D, for real and generated images alike: D can't learn a small data set by
+    heart, and G still gets a gradient (Zhao et al. 2020, "DiffAugment"). Zeros move in.
     """
 
-    def __init__(self, reach: int):
-        self.reach = reach
+    def __init__(self, max_shift: int):
+        self.max_shift = max_shift
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.reach == 0:
+        if not self.training or self.max_shift == 0:
             return x
-        moves = generator.integers(-self.reach, self.reach + 1, size=(2, len(x)))
+        moves = generator.integers(-self.max_shift, self.max_shift + 1, size=(2, len(x)))
         return functions.translate(x, *to_device(moves))
 
 
-class Codes(Module):
-    """Of the first count numbers of a row the largest becomes sqrt(count), the others 0.
+class OneHotCode(Module):
+    """The largest of the first count numbers of a row becomes sqrt(count), the others of them 0.
 
-    (N, count + F) -> (N, count + F). At the entrance of G it turns noise from N(0, 1) into one of
-    count equally likely codes, as large on average, and F numbers that stay. No path leads from
-    a code to the next, so that G need not fill the gaps between kinds of images. A code is
-    constant but for jumps: no gradient flows to the numbers that chose it.
+    (N, count + F) -> (N, count + F). As the first layer of G it turns noise from N(0, 1) into one
+    of count equally likely codes, on average as large as the noise was, and F numbers that stay.
+    No path leads from one code to another, so G need not fill the gaps between kinds of images.
+    Small changes of the noise don't change the code: no gradient flows to what chose it.
     """
 
     def __init__(self, count: int):
@@ -358,9 +296,8 @@ class Codes(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         largest = x.data[:, : self.count].argmax(axis=1)
-        one_hot = (xp.arange(self.count) == largest[:, None]).astype(x.dtype)
-        codes = Tensor(one_hot * math.sqrt(self.count))
-        return functions.concatenate([codes, x[:, self.count :]], axis=1)
+        code = functions.one_hot(largest, self.count) * math.sqrt(self.count)
+        return functions.concatenate([code, x[:, self.count :]], axis=1)
 
 
 class Flatten(Module):
@@ -380,7 +317,7 @@ class Reshape(Module):
         return functions.reshape(x, (x.shape[0], *self.shape))
 
 
-class Shift(Module):
+class AddConstant(Module):
     """y = x + amount, for a fixed amount."""
 
     def __init__(self, amount: float):

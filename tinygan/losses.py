@@ -1,35 +1,57 @@
 """The games that generator G and discriminator D play, and the penalties on D.
 
 x are real images, G(z) generated ones. D answers with logits: l is any real number, and
-sigmoid(l) = 1 / (1 + e^-l) the probability that the image is real. Every loss takes logits
+sigmoid(l) = 1 / (1 + e^-l) is the probability that the image is real. Every loss takes logits
 (N, 1), is averaged over the batch, and is to be minimised. Since
--log sigmoid(l) = softplus(-l) and -log(1 - sigmoid(l)) = softplus(l), no logarithm of a
-probability that rounds to zero is ever taken.
+-log sigmoid(l) = softplus(-l) and -log(1 - sigmoid(l)) = softplus(l), no logarithm is ever taken
+of a probability that rounds to zero.
+
+Each game also says what its numbers mean: balance is D's loss while it cannot tell real from
+generated, reading explains the log to whoever watches it, answer(logits) is what D says of each
+image, and answers(real_logits, fake_logits) are the numbers about D to log.
 """
 
+import copy
 import math
 from collections.abc import Callable
 
 from . import functions
 from .backend import random_uniform, xp
-from .functions import relu, softplus
+from .functions import relu, sigmoid, softplus
+from .layers import Module
 from .tensor import Tensor, grad
 
 
-class Minimax:
+class Game:
+    """Two losses; D's answers are its logits as they are, unless a game says otherwise."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def answer(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"D(x)": self.answer(real_logits).mean(), "D(G(z))": self.answer(fake_logits).mean()}
+
+
+class Minimax(Game):
     """min over G, max over D of  E log D(x) + E log(1 - D(G(z))).  Goodfellow et al. 2014, eq. 1.
 
-    D minimises -E log D(x) - E log(1 - D(G(z))); at its best against a perfect G it answers
-    1/2 everywhere and its loss is 2 log 2 = 1.386. G minimises E log(1 - D(G(z))), whose
+    D minimises -E log D(x) - E log(1 - D(G(z))). Against a perfect G the best it can do is to
+    answer 1/2 everywhere, and its loss is 2 log 2 = 1.386. G minimises E log(1 - D(G(z))), whose
     gradient vanishes while D is sure of itself: the loss saturates.
     """
 
-    balance = 2 * math.log(2)  # D's loss where it cannot tell real from generated
+    balance = 2 * math.log(2)
     reading = (
         "D(x) and D(G(z)) are the probabilities of being real that D gives to real and to "
-        "generated images. At 1 and 0 D sees through everything and G learns little; where both "
-        "are 1/2 D cannot tell them apart, and its loss is 2 log 2 = 1.386. In between, the "
-        "losses are a tug of war: that one falls says nothing about the pictures."
+        "generated images. At 1 and 0 D sees through everything and G learns little; at 1/2 and "
+        "1/2 it cannot tell them apart, and its loss is 2 log 2 = 1.386. In between, the losses "
+        "are a tug of war: one that falls says nothing about the pictures."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -37,6 +59,9 @@ class Minimax:
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         return -softplus(fake_logits).mean()
+
+    def answer(self, logits: Tensor) -> Tensor:
+        return sigmoid(logits)
 
 
 class NonSaturating(Minimax):
@@ -50,7 +75,7 @@ class NonSaturating(Minimax):
         return softplus(-fake_logits).mean()
 
 
-class LeastSquares:
+class LeastSquares(Game):
     """D minimises E (l(x) - 1)^2 / 2 + E l(G(z))^2 / 2, G minimises E (l(G(z)) - 1)^2 / 2.
 
     Mao et al. 2017, eq. 9: labels 0 and 1, and no sigmoid.
@@ -58,8 +83,9 @@ class LeastSquares:
 
     balance = 0.25
     reading = (
-        "D answers 1 for real and 0 for generated images, without a sigmoid. Where it cannot "
-        "tell them apart it answers 1/2 and its loss is 1/4; near 0 it sees through everything."
+        "D(x) and D(G(z)) are D's mean answers, without a sigmoid: it aims at 1 for real and at 0 "
+        "for generated images. Where it cannot tell them apart it answers 1/2, and its loss is "
+        "1/4; with a loss near 0 it sees through everything."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -69,7 +95,7 @@ class LeastSquares:
         return ((fake_logits - 1.0) ** 2).mean() * 0.5
 
 
-class Hinge:
+class Hinge(Game):
     """D minimises E max(0, 1 - l(x)) + E max(0, 1 + l(G(z))), G minimises -E l(G(z)).
 
     Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
@@ -77,8 +103,9 @@ class Hinge:
 
     balance = 2.0
     reading = (
-        "D's loss is 2 where it cannot tell real from generated images, and 0 where it answers "
-        "above 1 to all real and below -1 to all generated ones."
+        "D(x) and D(G(z)) are D's mean answers, any real numbers. Its loss is 2 "
+        "while it cannot tell them apart, and 0 once it answers above 1 to all real and below -1 "
+        "to all generated ones."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -88,18 +115,19 @@ class Hinge:
         return -fake_logits.mean()
 
 
-class Wasserstein:
+class Wasserstein(Game):
     """The critic minimises E l(G(z)) - E l(x), G minimises -E l(G(z)).  Arjovsky et al. 2017.
 
-    Minus the critic's loss estimates the Wasserstein distance, as long as the critic is kept
-    1-Lipschitz: by clip_weights or by gradient_penalty.
+    Minus the critic's loss estimates the Wasserstein distance, up to a factor, as long as the
+    critic is kept Lipschitz: by gradient_penalty or by clip_weights.
     """
 
     balance = 0.0
     reading = (
-        "Minus the critic's loss estimates the distance between real and generated images, up "
-        "to a factor, while the critic is held 1-Lipschitz. It falls as the pictures get better, "
-        "until the critic sees finer differences than before: late in a run it may rise again."
+        "The Wasserstein estimate, minus the critic's loss, is the distance between real and "
+        "generated images up to a factor, while the critic is kept Lipschitz. It falls as the "
+        "pictures get better, until the critic sees finer differences than before: late in a run "
+        "it may rise again."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -107,6 +135,9 @@ class Wasserstein:
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
+
+    def answers(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"Wasserstein estimate": real_logits.mean() - fake_logits.mean()}
 
 
 GAMES = {
@@ -118,14 +149,19 @@ GAMES = {
 }
 
 
+# R1 needs a second-order gradient, which costs as much as the rest of the step, so apply it every
+# fourth step at four times the weight (Karras et al. 2020, appendix B).
+R1_EVERY = 4
+
+
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """E (|grad l(u)| - 1)^2 at random points u between real and fake images; weigh it with 10.
 
     Gulrajani et al. 2017, eq. 3. The norm is over all pixels of an image; 1e-12 under the root
-    keeps its derivative finite at zero. The critic must treat images one by one (no BatchNorm).
+    keeps its derivative finite at zero. The critic must judge each image by itself: no BatchNorm.
     """
-    share = random_uniform(real.shape[0], *[1] * (real.ndim - 1)).astype(real.dtype)
-    between = Tensor(share * real.data + (1 - share) * fake.data, requires_grad=True)
+    t = random_uniform(real.shape[0], *[1] * (real.ndim - 1)).astype(real.dtype)  # (N, 1, ...)
+    between = Tensor(t * real.data + (1 - t) * fake.data, requires_grad=True)
     norm = functions.sqrt(_squared_slopes(critic, between) + 1e-12)
     return ((norm - 1.0) ** 2).mean()
 
@@ -141,7 +177,30 @@ def _squared_slopes(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tenso
     return (slopes * slopes).sum(axis=tuple(range(1, images.ndim)))
 
 
-def clip_weights(network, limit: float) -> None:
+def clip_weights(network: Module, limit: float) -> None:
     """Hold every weight between -limit and limit.  Arjovsky et al. 2017, algorithm 1."""
     for parameter in network.parameters():
         xp.clip(parameter.data, -limit, limit, out=parameter.data)
+
+
+def unrolled(
+    game: Game, D: Module, real: Tensor, fake: Tensor, *, steps: int, rate: float
+) -> Tensor:
+    """G's loss against the D that D would become in some more steps of gradient descent.
+
+    w[0] = D's weights,  w[k+1] = w[k] - rate dL_D(w[k]; real, fake) / dw,  L_G(w[steps]; fake)
+
+    Metz et al. 2017, section 2.2. Every w[k] but the first depends on fake: create_graph records
+    how, and the gradient runs through D's answer to what G does. D stays as it is.
+    """
+    later = copy.deepcopy(D) if steps else D
+    for _ in range(steps):
+        d_loss = game.discriminator(later(real), later(fake))
+        places = [(module, name) for module in later.modules() for name, member in module.members()
+                  if isinstance(member, Tensor) and member.requires_grad]
+        weights = [getattr(module, name) for module, name in places]
+        slopes = grad(d_loss, weights, create_graph=True)
+        for (module, name), weight, slope in zip(places, weights, slopes, strict=True):
+            setattr(module, name, weight - rate * slope)
+    with later.frozen():  # weights that no step has moved are constants for G
+        return game.generator(later(fake))

@@ -4,20 +4,42 @@ Letters: g the gradient of a parameter, a the learning rate (lr), t the number o
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy
 
-from .backend import blocks, follow, fused, to_device, to_host, xp
+from .backend import device, fused, move_towards, to_device, to_host, xp
 from .layers import Module, require_same_arrays
 from .tensor import Tensor
 
+BLOCK = 65_536  # numbers: what a core's own cache holds of an update's arrays
+
+
+def blocks(*arrays: Any) -> Iterator[list[Any]]:
+    """Arrays of one size as flat views of at most BLOCK numbers, side by side, to be changed.
+
+    An update reads and writes each weight several times. Block by block the numbers stay in
+    the cache meanwhile. On the GPU, where each call is dear, the block is the whole.
+    """
+    if not all(array.flags.c_contiguous for array in arrays):
+        yield [*arrays]  # to flatten these would be to copy them
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    size = BLOCK if device() == "cpu" else max(1, flat[0].size)
+    for start in range(0, flat[0].size, size):
+        yield [array[start : start + size] for array in flat]
+
 
 class Optimizer:
-    """Moves parameters against their gradients, and remembers what it needs for the next step."""
+    """Moves parameters against their gradients, and remembers what it needs for the next step.
 
-    memories: tuple[str, ...] = ()  # names of the arrays kept for each parameter
+    A subclass names the arrays it remembers for each parameter and writes its update, which
+    changes arrays in place: _move(weights, gradient, *those arrays, *what _rates() gives).
+    Raises ValueError without parameters, and for a learning rate that is not above 0.
+    """
+
+    memories: tuple[str, ...] = ()
 
     def __init__(self, parameters: Sequence[Tensor], lr: float):
         self.parameters = list(parameters)
@@ -51,15 +73,6 @@ class Optimizer:
             memory = [self.memory[name][number] for name in self.memories]
             for block in blocks(parameter.data, parameter.grad.data, *memory):
                 self._move(*block, *rates)
-
-    def _rates(self) -> tuple[float, ...]:
-        """The numbers of this step that _move takes after its arrays."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _move(weights: Any, gradient: Any, *memory_and_rates: Any) -> None:
-        """Change weights and memory in place."""
-        raise NotImplementedError
 
     def state(self) -> dict[str, numpy.ndarray]:
         """What a resumed run needs: the number of steps and the remembered arrays, by name."""
@@ -115,68 +128,60 @@ class RMSProp(Optimizer):
     @fused
     def _move(
         weights: Any, gradient: Any, mean_square: Any,
-        lr: float, decay: float, share: float, epsilon: float,
+        lr: float, decay: float, one_minus_decay: float, epsilon: float,
     ) -> None:
         mean_square *= decay
-        mean_square += share * (gradient * gradient)
+        mean_square += one_minus_decay * (gradient * gradient)
         weights -= lr * gradient / (xp.sqrt(mean_square) + epsilon)
 
 
 class Adam(Optimizer):
-    """Kingma and Ba 2015, algorithm 1, with betas (b1, b2):
+    """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - a m' / (sqrt(v') + epsilon).
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
-    w <- w - a m' / (sqrt(v') + epsilon),  m' = m / (1 - b1^t),  v' = v / (1 - b2^t).
-
-    b1 = 0.5 is Radford et al. 2015's choice for GANs: with 0.9 the players overshoot.
-    The factors 1 - b1 and 1 - b2 are left out of m and v here and put into the step instead:
-    the same update with fewer passes over the weights.
+    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) make up for the start at 0, betas are (b1, b2).
+    Kingma and Ba 2015, algorithm 1. b1 = 0.5 is Radford et al. 2015's choice for GANs: with 0.9
+    the players overshoot.
     """
 
     memories = ("momentum", "square")
 
     def __init__(
-        self,
-        parameters: Sequence[Tensor],
-        lr: float,
-        *,
-        betas: tuple[float, float] = (0.5, 0.999),
-        epsilon: float = 1e-8,
+        self, parameters: Sequence[Tensor], lr: float, *,
+        betas: tuple[float, float] = (0.5, 0.999), epsilon: float = 1e-8,
     ):
         super().__init__(parameters, lr)
         self.betas, self.epsilon = betas, epsilon
 
     def _rates(self) -> tuple[float, ...]:
+        # momentum is m / (1 - b1) and square v / (1 - b2): without the two factors an update
+        # passes over the weights less often. They enter here, once for all weights:
+        # m' = momentum_scale momentum and sqrt(v') = root_scale sqrt(square).
         b1, b2 = self.betas
         momentum_scale = (1 - b1) / (1 - b1**self.steps)
-        square_scale = ((1 - b2) / (1 - b2**self.steps)) ** 0.5
-        return self.lr * momentum_scale / square_scale, b1, b2, self.epsilon / square_scale
+        root_scale = ((1 - b2) / (1 - b2**self.steps)) ** 0.5
+        return self.lr * momentum_scale / root_scale, b1, b2, self.epsilon / root_scale
 
     @staticmethod
     @fused
     def _move(
         weights: Any, gradient: Any, momentum: Any, square: Any,
-        rate: float, b1: float, b2: float, epsilon: float,
+        lr: float, b1: float, b2: float, epsilon: float,
     ) -> None:
         momentum *= b1
         momentum += gradient
         square *= b2
-        change = gradient * gradient
-        square += change
-        xp.sqrt(square, out=change)
-        change += epsilon
-        xp.divide(momentum, change, out=change)
-        change *= rate
-        weights -= change
+        square += gradient * gradient
+        weights -= lr * (momentum / (xp.sqrt(square) + epsilon))
 
 
 class ExponentialMovingAverage:
-    """A second network whose state follows that of the first: w' <- w' + (1 - d) (w - w').
+    """w' <- w' + (1 - d) (w - w'): a second network whose weights are an average of the first's.
 
     Polyak and Juditsky 1992; for GANs Yazici et al. 2019. The generator circles around its
     goal; the mean of its weights is nearer to it, and its pictures change more smoothly. Early
     on d is (1 + t) / (10 + t) if that is less than decay, so that the start is soon forgotten.
-    average: the network that follows, a deep copy of the other, set to eval().
+    network: the second network, a deep copy of the first, set to eval().
+    Raises ValueError for a decay outside [0, 1).
     """
 
     def __init__(self, network: Module, *, decay: float = 0.999):
@@ -184,24 +189,24 @@ class ExponentialMovingAverage:
             raise ValueError(f"the decay is from 0 to below 1, not {decay}")
         self.decay = decay
         self.steps = 0
-        self.average = copy.deepcopy(network).eval()
-        latest = network.named_tensors()
-        self._pairs = [(mean, latest[name]) for name, mean in self.average.named_tensors().items()]
+        self.network = copy.deepcopy(network).eval()
+        averages, latest = self.network.named_tensors(), network.named_tensors()
+        self._pairs = [(averages[name], latest[name]) for name in averages]
 
     def update(self) -> None:
-        """Follow the network by one step."""
+        """Move the average one step towards the weights of the first network."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for average, latest in self._pairs:
-            for mean, value in blocks(average.data, latest.data):
-                follow(mean, value, 1 - decay)
+            for block, latest_block in blocks(average.data, latest.data):
+                move_towards(block, latest_block, 1 - decay)
 
     def state(self) -> dict[str, numpy.ndarray]:
         """The average's arrays by name, and the number of steps."""
-        return self.average.state() | {"steps": numpy.array(self.steps)}
+        return self.network.state() | {"steps": numpy.array(self.steps)}
 
     def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
         """Take over what state() gave. Raises ValueError where names, shapes or dtypes differ."""
         require_same_arrays(self.state(), arrays, type(self).__name__)
-        self.average.load_state({name: a for name, a in arrays.items() if name != "steps"})
+        self.network.load_state({name: a for name, a in arrays.items() if name != "steps"})
         self.steps = int(arrays["steps"])

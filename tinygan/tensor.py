@@ -35,11 +35,14 @@ class Tensor:
     __slots__ = ("data", "requires_grad", "grad", "operation", "parents", "derivatives", "age",
                  "__weakref__")
     __array_ufunc__ = None  # so that `array * tensor` calls Tensor.__rmul__
+    __hash__ = object.__hash__  # `==` compares numbers; sets and dicts still go by identity
 
     def __init__(self, data: Any, requires_grad: bool = False):
         if not isinstance(data, xp.ndarray):
             if isinstance(data, Tensor):
                 raise TypeError("this is a Tensor already: use .detach() for one without history")
+            if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
+                raise TypeError("a new Tensor has no history: join Tensors by functions.stack")
             keeps_dtype = hasattr(data, "dtype")
             data = numpy.asarray(data)
             if data.dtype == numpy.float64 and not keeps_dtype:
@@ -79,9 +82,6 @@ class Tensor:
     def __iter__(self) -> "Iterator[Tensor]":
         return (self[i] for i in range(len(self)))
 
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
     def __repr__(self) -> str:
         """For example Tensor([1. 2.], shape=(2,), float32, from tanh)."""
         numbers = numpy.array2string(to_host(self.data), precision=4, threshold=20, edgeitems=2)
@@ -89,6 +89,16 @@ class Tensor:
         if self.requires_grad and not self.operation:
             origin = ", requires_grad"
         return f"Tensor({numbers}, shape={self.shape}, {self.dtype}{origin})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        """What numpy.asarray(x) makes of it: the numbers alone."""
+        return numpy.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_function__(self, function: Callable, *_: Any) -> Any:
+        raise TypeError(
+            f"numpy.{function.__name__} would cut the tape: no gradient flows through NumPy. Use "
+            "tinygan.functions, or x.numpy() where the numbers alone are wanted"
+        )
 
     def numpy(self) -> numpy.ndarray:
         """The numbers as a NumPy array in main memory."""
@@ -173,9 +183,7 @@ def _record(on: bool) -> Iterator[None]:
         _recording = before
 
 
-def grad(
-    output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False
-) -> list[Tensor]:
+def grad(output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
     """d(output)/dx for each x of inputs, without touching any .grad.
 
     Only the paths that lead to the inputs are walked. With create_graph the result can be

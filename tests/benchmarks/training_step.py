@@ -29,10 +29,11 @@ from typing import Any, NamedTuple
 import numpy
 
 import tinygan
-from tinygan import Tensor, backend, convolution, functions, layers, no_grad
+from tinygan import Tensor, backend, convolution, functions, layers, no_grad, normalization
 from tinygan.backend import matrix_product
 from tinygan.files import UsageError
 from tinygan.losses import NonSaturating
+from tinygan.normalization import BatchNorm
 from tinygan.optimizers import SGD, Adam
 
 BATCH = 64
@@ -60,16 +61,16 @@ def dcgan_networks(
     # No bias where BatchNorm follows, which takes any constant away again.
     g: list[L.Module] = [
         L.Dense(100, inner * inner * widths[-1], bias=False, scale=0.02),
-        L.Reshape(inner, inner, widths[-1]), L.BatchNorm(widths[-1]), L.ReLU(),
+        L.Reshape(inner, inner, widths[-1]), BatchNorm(widths[-1]), L.ReLU(),
     ]
     for inputs, outputs in zip(widths[::-1], widths[-2::-1], strict=False):
         g += [L.ConvTranspose2d(inputs, outputs, bias=False, **doubling),
-              L.BatchNorm(outputs), L.ReLU()]
+              BatchNorm(outputs), L.ReLU()]
     g += [L.ConvTranspose2d(widths[0], channels, **doubling), L.Tanh()]
     d: list[L.Module] = [L.Conv2d(channels, widths[0], **doubling), L.LeakyReLU(0.2)]
     for inputs, outputs in zip(widths, widths[1:], strict=False):
         d += [L.Conv2d(inputs, outputs, bias=False, **doubling),
-              L.BatchNorm(outputs), L.LeakyReLU(0.2)]
+              BatchNorm(outputs), L.LeakyReLU(0.2)]
     d += [L.Flatten(), L.Dense(inner * inner * widths[-1], 1, scale=0.02)]
     return L.Sequential(*g), L.Sequential(*d)
 
@@ -139,7 +140,7 @@ def torch_twin(network: L.Sequential, inner: tuple[int, ...]) -> Any:
                 _, _, outputs, inputs = layer.weight.shape
                 part = nn.ConvTranspose2d(inputs, outputs, 4, layer.stride, layer.padding,
                                  bias=layer.bias is not None)
-            case L.BatchNorm():
+            case normalization.BatchNorm():
                 part = nn.BatchNorm2d(len(layer.scale))
             case L.Reshape():
                 part = nn.Unflatten(1, (inner[2], *inner[:2]))
@@ -243,7 +244,7 @@ def dezero_step(
                     weight = numpy.ascontiguousarray(next(weights))
                     outputs = weight.shape[0 if kind is DL.Conv2d else 1]
                     stage = kind(outputs, 4, layer.stride, layer.padding, layer.bias is None)
-                case L.BatchNorm():
+                case normalization.BatchNorm():
                     next(weights), next(weights)
                     stage = DL.BatchNorm()
                 case L.Reshape():
@@ -428,7 +429,7 @@ def kind_of_work(file: str, function: str) -> str:
         return "matrix products"
     if file == "convolution.py" or function in ("pad", "crop") or "'reshape'" in function:
         return "im2col and its adjoint"
-    if function in ("batch_norm", "sums"):
+    if file == "normalization.py":
         return "BatchNorm"
     if file == "optimizers.py":
         return "optimizer"

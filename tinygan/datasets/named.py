@@ -12,15 +12,20 @@ def load(
 ) -> Dataset:
     """The data set of that name: "mnist", "mnist-full", "fashion" or "folder:PATH".
 
-    data_dir is for mnist-full and fashion; size and channels are for a folder. Raises DataError.
+    data_dir is for mnist-full and fashion. Raises DataError, also where images are not of
+    size x size pixels and so many channels.
     """
     kind, _, path = name.partition(":")
-    if name == "mnist":
-        return mnist(part)
-    if name in ORIGINALS:
-        return original(name, part, data_dir)
-    if kind != "folder" or not path:
+    if kind == "folder" and path:
+        if part != "train":
+            raise DataError(f"{name} has no {part!r} part: all of a folder is for training")
+        return folder(path, size, channels)
+    if name != "mnist" and name not in ORIGINALS:
         raise DataError(f"unknown data {name!r}: use mnist, {', '.join(ORIGINALS)} or folder:PATH")
-    if part != "train":
-        raise DataError(f"{name} has no {part!r} part: all of a folder is for training")
-    return folder(path, size, channels)
+    data = mnist(part) if name == "mnist" else original(name, part, data_dir)
+    if data.images.shape[1:] != (size, size, channels):
+        raise DataError(
+            f"{name} has images of {data.images.shape[1:]}, not of {(size, size, channels)}: "
+            "--size and --channels are for a folder"
+        )
+    return data

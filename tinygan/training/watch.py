@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy
 
@@ -32,11 +31,11 @@ def watching(names: Mapping[Module, str], step: Callable[[], int] = int) -> Iter
     names are those of the modules; step() is the number of the step that is being made.
     """
     make = Tensor.__init__
-    places: WeakKeyDictionary[Tensor, str] = WeakKeyDictionary()
+    places: dict[int, str] = {}  # by id(): a new Tensor at the address of an old one replaces it
 
     def make_and_look(tensor: Tensor, *arguments: Any, **options: Any) -> None:
         make(tensor, *arguments, **options)
-        places[tensor] = place = _place(names, places)
+        places[id(tensor)] = place = _place(names, places)
         if not _finite(tensor.data):
             Tensor.__init__ = make  # it is found
             parents = sys._getframe(1).f_locals.get("parents", ())  # if it was record that called
@@ -51,7 +50,7 @@ def watching(names: Mapping[Module, str], step: Callable[[], int] = int) -> Iter
         Tensor.__init__ = make
 
 
-def _place(names: Mapping[Module, str], places: Mapping[Tensor, str]) -> str:
+def _place(names: Mapping[Module, str], places: Mapping[int, str]) -> str:
     """Where the program is, from the innermost call to the outermost.
 
     For example "matmul, in layers.3 (Dense), in D", or "multiply, in the derivative of tanh, in
@@ -65,7 +64,8 @@ def _place(names: Mapping[Module, str], places: Mapping[Tensor, str]) -> str:
             module = frame.f_locals["self"]
             place.append(names.get(module, type(module).__name__))
         elif frame.f_code is backpropagate.__code__ and "tensor" in frame.f_locals:
-            place.append(f"the derivative of {places.get(frame.f_locals['tensor'], 'a tensor')}")
+            made = places.get(id(frame.f_locals["tensor"]), "a tensor")
+            place.append(f"the derivative of {made}")
         frame = frame.f_back
     return ", in ".join(place) or "a new Tensor"
 

@@ -1,0 +1,90 @@
+"""DCGAN's pair: shapes, the paper's guidelines, and weights that a seed gives again."""
+
+import math
+
+import numpy
+import pytest
+
+import tinygan
+from tinygan import Tensor
+from tinygan.files import UsageError
+from tinygan.layers import Conv2d, Dense, OneHotCode, RandomTranslation, Tanh
+from tinygan.networks import dcgan_discriminator, dcgan_generator
+from tinygan.normalization import BatchNorm
+
+
+def images(size, channels, n=3):
+    numbers = numpy.random.default_rng(0).random((n, size, size, channels), dtype="float32")
+    return Tensor(2 * numbers - 1)
+
+
+def kinds(network):
+    return [type(layer) for layer in network.layers]
+
+
+@pytest.mark.parametrize("size", [4, 8, 28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_latents_become_images_and_images_logits(size, channels):
+    G, D = dcgan_generator(6, size, channels, width=2), dcgan_discriminator(size, channels, 2)
+    fake = G(Tensor(numpy.ones((3, 6), "float32") * [[1], [2], [3]]))
+    assert fake.shape == (3, size, size, channels) and abs(fake.numpy()).max() <= 1
+    assert D(fake).shape == (3, 1) and D(images(size, channels)).shape == (3, 1)
+
+
+def test_a_discriminator_may_have_several_answers():
+    assert dcgan_discriminator(8, 1, 2, outputs=5)(images(8, 1)).shape == (3, 5)
+
+
+def test_batchnorm_is_where_the_paper_has_it():
+    G = dcgan_generator(6, 8, 1, width=2)
+    assert kinds(G).count(BatchNorm) == 2 and kinds(G)[-1] is Tanh
+    plain, normed = dcgan_discriminator(8, 1, 2), dcgan_discriminator(8, 1, 2, batchnorm=True)
+    assert BatchNorm not in kinds(plain) and kinds(normed).count(BatchNorm) == 2
+    assert kinds(normed).index(BatchNorm) > kinds(normed).index(Conv2d) + 1  # not at the input
+    for network in (G, normed):  # before BatchNorm no bias
+        for layer, after in zip(network.layers, network.layers[1:], strict=False):
+            assert not isinstance(after, BatchNorm) or getattr(layer, "bias", None) is None
+
+
+def test_without_batchnorm_the_weights_of_d_start_larger():
+    scales = {}
+    for batchnorm in (False, True):
+        layers = dcgan_discriminator(28, 1, 32, batchnorm=batchnorm).layers
+        scales[batchnorm] = [x.weight.std().item() for x in layers if isinstance(x, Conv2d)]
+    he = [math.sqrt(2 / inputs) for inputs in (4 * 4 * 1, 4 * 4 * 32, 3 * 3 * 64)]
+    numpy.testing.assert_allclose(scales[False], he, rtol=0.1)
+    numpy.testing.assert_allclose(scales[True], 0.02, rtol=0.1)
+
+
+def test_an_empty_image_stays_0_behind_the_entrance():
+    D = dcgan_discriminator(8, 1, 2)
+    empty = Tensor(-numpy.ones((1, 8, 8, 1), "float32"))
+    assert not D.layers[1](D.layers[0](empty)).numpy().any()
+
+
+def test_images_move_by_max_shift_which_a_run_can_change():
+    D = dcgan_discriminator(8, 1, 2, max_shift=2)
+    assert isinstance(D.translation, RandomTranslation) and D.translation is D.layers[1]
+    x = images(8, 1)
+    assert not numpy.array_equal(D(x).numpy(), D(x).numpy())
+    D.translation.max_shift = 0
+    assert numpy.array_equal(D(x).numpy(), D(x).numpy())
+
+
+def test_codes_are_the_first_layer():
+    assert kinds(dcgan_generator(6, 8, 1, 2, codes=6))[:2] == [OneHotCode, Dense]
+    assert OneHotCode not in kinds(dcgan_generator(6, 8, 1, 2))
+
+
+def test_more_codes_than_latents_is_a_usage_error():
+    with pytest.raises(UsageError, match="7 codes are more than the 6 numbers"):
+        dcgan_generator(6, 8, 1, 2, codes=7)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    def states():
+        tinygan.seed(3)
+        return dcgan_generator(6, 8, 1, 2).state() | dcgan_discriminator(8, 1, 2).state()
+
+    first, second = states(), states()
+    assert all(numpy.array_equal(array, second[name]) for name, array in first.items())

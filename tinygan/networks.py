@@ -1,0 +1,83 @@
+"""Networks that several demos share: the generator and the discriminator of DCGAN.
+
+Radford, Metz and Chintala 2016, whose guidelines (section 3) are named where they are applied.
+Letters: N batch, S the images' side, C their channels, W width.
+"""
+
+import math
+
+from .files import UsageError
+from .layers import (
+    AddConstant,
+    Conv2d,
+    ConvTranspose2d,
+    Dense,
+    Flatten,
+    LeakyReLU,
+    Module,
+    OneHotCode,
+    RandomTranslation,
+    ReLU,
+    Reshape,
+    Sequential,
+    Tanh,
+)
+from .normalization import BatchNorm
+
+
+def dcgan_generator(
+    latent: int, size: int, channels: int, width: int, codes: int = 0
+) -> Sequential:
+    """Latents z (N, latent) to images (N, S, S, C) in [-1, 1]; size is a multiple of 4.
+
+    Fractionally strided convolutions in place of upsampling; BatchNorm everywhere but at the
+    output, where it would take a bias away again; ReLU everywhere but at the output, which is
+    tanh. codes, which are not the paper's, turn so many numbers of z into one of so many codes.
+    Raises UsageError where there are more codes than numbers.
+    """
+    if codes > latent:
+        raise UsageError(
+            f"{codes} codes are more than the {latent} numbers of a latent that turn into them: "
+            "use fewer codes or longer latents"
+        )
+    quarter = size // 4
+    return Sequential(
+        *([OneHotCode(codes)] if codes else []),                                # (N, latent)
+        Dense(latent, quarter * quarter * 2 * width, bias=False, scale=0.02),
+        Reshape(quarter, quarter, 2 * width), BatchNorm(2 * width), ReLU(),     # (N, S/4, S/4, 2W)
+        ConvTranspose2d(2 * width, width, kernel=4, stride=2, padding=1, bias=False),
+        BatchNorm(width), ReLU(),                                               # (N, S/2, S/2, W)
+        ConvTranspose2d(width, channels, kernel=4, stride=2, padding=1), Tanh(),  # (N, S, S, C)
+    )
+
+
+def dcgan_discriminator(
+    size: int, channels: int, width: int, max_shift: int = 0, batchnorm: bool = False,
+    outputs: int = 1,
+) -> Sequential:
+    """Images (N, S, S, C) to logits (N, outputs).
+
+    Strided convolutions in place of pooling; LeakyReLU 0.2; no hidden dense layer; BatchNorm, if
+    asked for, everywhere but at the input. Without it the weights start larger (He et al. 2015).
+    The last convolution lets D's features see whole strokes. An empty background, -1, becomes 0,
+    as the padding is: otherwise every image would have a frame. Then images are moved by up to
+    max_shift pixels, by the layer that is also .translation.
+    """
+
+    def convolution(inputs: int, filters: int, kernel: int, norm: bool) -> list[Module]:
+        scale = 0.02 if batchnorm else math.sqrt(2 / (kernel * kernel * inputs))
+        layer = Conv2d(
+            inputs, filters, kernel=kernel, stride=2, padding=1, bias=not norm, scale=scale
+        )
+        return [layer, *([BatchNorm(filters)] if norm else []), LeakyReLU(0.2)]
+
+    eighth = (size // 4 + 1) // 2
+    network = Sequential(
+        AddConstant(1.0), RandomTranslation(max_shift),          # (N, S, S, C) in [0, 2]
+        *convolution(channels, width, 4, norm=False),            # (N, S/2, S/2, W)
+        *convolution(width, 2 * width, 4, norm=batchnorm),       # (N, S/4, S/4, 2W)
+        *convolution(2 * width, 4 * width, 3, norm=batchnorm),   # (N, S/8, S/8, 4W), rounded up
+        Flatten(), Dense(eighth * eighth * 4 * width, outputs),  # (N, outputs)
+    )
+    network.translation = network.layers[1]
+    return network

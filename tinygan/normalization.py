@@ -1,0 +1,124 @@
+"""Normalisation: layers that give the numbers they see mean 0 and variance 1, then a new scale.
+
+Each begins with the plain formula, written in differentiable functions. Where that is too slow
+for training, the fused form of it follows, with its derivative worked out by hand.
+"""
+
+from typing import Any
+
+from . import functions
+from .backend import column_sums, fused, move_towards, xp
+from .functions import Axis, ShapeError, mean
+from .layers import Module, Parameter
+from .tensor import Tensor, last_result, record
+
+
+def normalized(x: Tensor, axes: Axis, epsilon: float) -> Tensor:
+    """y = (x - mean) / sqrt(variance + epsilon), with mean and variance over those axes."""
+    centered = x - mean(x, axes, keepdims=True)
+    variance = mean(centered * centered, axes, keepdims=True)
+    return centered / functions.sqrt(variance + epsilon)
+
+
+class LayerNorm(Module):
+    """y = scale (x - mean) / sqrt(variance + epsilon) + shift, for each example by itself.
+
+    Ba et al. 2016, eq. 3. Mean and variance are over all axes but the first; scale and shift
+    belong to the features, the last axis. No example sees another: fit for WGAN-GP's critic.
+    Raises ShapeError where the last axis is not that of the features.
+    """
+
+    def __init__(self, features: int, *, epsilon: float = 1e-5):
+        self.epsilon = epsilon
+        self.scale = Parameter(xp.ones(features, dtype=xp.float32))
+        self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        _require_features(self, x)
+        return normalized(x, tuple(range(1, x.ndim)), self.epsilon) * self.scale + self.shift
+
+
+class BatchNorm(Module):
+    """y = scale (x - mean) / sqrt(variance + epsilon) + shift, for each feature by itself.
+
+    Ioffe and Szegedy 2015, algorithm 1. The features are the last axis, in (N, features) and in
+    (N, H, W, features). In training, mean and variance are those of the batch, over all other
+    axes. eval() uses running ones, which each batch moves:
+    running <- running + momentum (batch - running).
+    Raises ShapeError for a batch of one row, and where the last axis is not that of the features.
+    """
+
+    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
+        self.momentum, self.epsilon = momentum, epsilon
+        self.scale = Parameter(xp.ones(features, dtype=xp.float32))
+        self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
+        self.running_mean = Tensor(xp.zeros(features, dtype=xp.float32))
+        self.running_variance = Tensor(xp.ones(features, dtype=xp.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        _require_features(self, x)
+        if not self.training:
+            factor = self.scale / functions.sqrt(self.running_variance + self.epsilon)
+            return x * factor + (self.shift - self.running_mean * factor)
+        rows = functions.reshape(x, (-1, x.shape[-1]))
+        if len(rows) < 2:
+            raise ShapeError(f"BatchNorm: {x.shape} is one row, whose variance is 0: use eval()")
+        # normalized(rows, 0, epsilon) * scale + shift, fused
+        y, batch_mean, variance = batch_norm(rows, self.scale, self.shift, self.epsilon)
+        move_towards(self.running_mean.data, batch_mean, self.momentum)
+        move_towards(self.running_variance.data, variance, self.momentum)
+        return functions.reshape(y, x.shape)
+
+
+def batch_norm(
+    x: Tensor, scale: Tensor, shift: Tensor, epsilon: float = 1e-5
+) -> tuple[Tensor, Any, Any]:
+    """y = scale c r + shift for each column: (M, C), with scale and shift (C,).
+
+    c = x - mean(x), r = 1 / sqrt(mean(c^2) + epsilon).
+    dshift = sum dy,  dscale = r sum dy c,  dx = scale r (dy - dshift / M - c r dscale / M):
+    the last two terms are there because x also moves the mean and the variance.
+    Returns y, and the mean and the variance (C,) as arrays.
+    """
+    per_row = 1 / len(x)
+    batch_mean = column_sums(x.data) * per_row
+    centered = x.data - batch_mean
+    variance = column_sums(centered * centered) * per_row
+    # The derivatives below use c and r. These two records let them be differentiated in turn.
+    c = record(centered, (x,), lambda dc, c: dc - mean(dc, axis=0))
+    r = record(
+        _inverse_root(variance, epsilon), (x,),
+        lambda dr, r: dr * r**3 * -per_row * (x - mean(x, axis=0)),
+    )
+    y = _scaled_and_shifted(centered, scale.data, r.data, shift.data)
+
+    @last_result
+    def sums(dy: Tensor) -> tuple[Tensor, Tensor]:
+        return functions.sum(dy, axis=0), functions.sum(dy * c, axis=0)
+
+    def dx(dy: Tensor, y: Tensor) -> Tensor:
+        sum_dy, sum_dy_c = sums(dy)
+        return (dy - sum_dy * per_row - c * (sum_dy_c * (r * r * per_row))) * (scale * r)
+
+    by_scale, by_shift = (lambda dy, y: r * sums(dy)[1]), (lambda dy, y: sums(dy)[0])
+    return record(y, (x, scale, shift), dx, by_scale, by_shift), batch_mean, variance
+
+
+@fused
+def _inverse_root(variance: Any, epsilon: float) -> Any:
+    return 1 / xp.sqrt(variance + epsilon)
+
+
+@fused
+def _scaled_and_shifted(centered: Any, scale: Any, r: Any, shift: Any) -> Any:
+    y = centered * (scale * r)
+    y += shift
+    return y
+
+
+def _require_features(layer: Any, x: Tensor) -> None:
+    if x.ndim < 2 or x.shape[-1:] != layer.scale.shape:
+        raise ShapeError(
+            f"{type(layer).__name__}({len(layer.scale)}): the last axis of {x.shape} must be "
+            f"{len(layer.scale)} long, one for each feature"
+        )
