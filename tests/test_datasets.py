@@ -68,6 +68,12 @@ def test_a_data_error_is_one_that_the_user_can_mend():
     assert issubclass(DataError, UsageError)
 
 
+@pytest.mark.parametrize("wrong", [{"size": 32}, {"channels": 3}])
+def test_images_of_another_size_than_the_set_has_are_refused(wrong):
+    with pytest.raises(DataError, match=r"\(28, 28, 1\).*--size and --channels are for a folder"):
+        load("mnist", **wrong)
+
+
 # IDX files.
 
 PICTURES = numpy.arange(2 * 3 * 4, dtype=numpy.uint8).reshape(2, 3, 4)
@@ -156,6 +162,8 @@ def test_a_folder_or_a_missing_file_in_place_of_an_idx_file_is_an_error(tmp_path
 
 # The four original files in a folder of one's own.
 
+DIGITS = numpy.arange(2 * 28 * 28).astype(numpy.uint8).reshape(2, 28, 28)
+
 
 def write_originals(place, images, labels, image_name="train-images-idx3-ubyte.gz"):
     place.mkdir(exist_ok=True)
@@ -171,26 +179,26 @@ def write_originals(place, images, labels, image_name="train-images-idx3-ubyte.g
 def test_original_files_are_read_from_data_dir_under_their_usual_names(
     tmp_path, name, packed, ending
 ):
-    write_originals(tmp_path, PICTURES, [4, 9], "train-images" + ending + packed)
+    write_originals(tmp_path, DIGITS, [4, 9], "train-images" + ending + packed)
     images, labels = load(name, tmp_path)
-    assert numpy.array_equal(images, PICTURES[..., None]) and labels.tolist() == [4, 9]
+    assert numpy.array_equal(images, DIGITS[..., None]) and labels.tolist() == [4, 9]
 
 
 def test_original_files_are_also_found_in_the_subfolder_of_their_set(tmp_path):
-    write_originals(tmp_path / "fashion", PICTURES, [1, 2])
+    write_originals(tmp_path / "fashion", DIGITS, [1, 2])
     assert load("fashion", tmp_path).labels.tolist() == [1, 2]
 
 
 def test_original_files_are_found_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "tinygan").mkdir()
-    write_originals(tmp_path / "tinygan" / "mnist-full", PICTURES, [1, 2])
+    write_originals(tmp_path / "tinygan" / "mnist-full", DIGITS, [1, 2])
     assert load("mnist-full").labels.tolist() == [1, 2]
 
 
 def test_as_many_labels_as_images(tmp_path):
-    write_originals(tmp_path, PICTURES, [1, 2, 3])
-    with pytest.raises(DataError, match=r"\(2, 3, 4\).*\(3,\).*belong together"):
+    write_originals(tmp_path, DIGITS, [1, 2, 3])
+    with pytest.raises(DataError, match=r"\(2, 28, 28\).*\(3,\).*belong together"):
         load("mnist-full", tmp_path)
 
 
@@ -201,7 +209,7 @@ def test_labels_in_place_of_images(tmp_path):
 
 
 def test_a_label_above_nine_is_an_error(tmp_path):
-    write_originals(tmp_path, PICTURES, [1, 10])
+    write_originals(tmp_path, DIGITS, [1, 10])
     with pytest.raises(DataError, match="labels-idx1-ubyte holds the label 10: expected 0 to 9"):
         load("fashion", tmp_path)
 

@@ -7,28 +7,15 @@ A figure says little alone. Read it beside a ceiling, what held-out real data ge
 that is chance, or learning by heart), and a floor, such as a Gaussian fit of the pixels.
 """
 
-from .classifier import (
-    DigitClassifier,
-    accuracy,
-    cross_entropy,
-    shipped_classifier,
-    train_classifier,
-)
-from .digits import (
-    Quality,
-    accuracy_score,
-    compare_digits,
-    gaussian_fit,
-    measure,
-    report_digits,
-)
-from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
+from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
+from .digits import Quality, accuracy_score, compare_digits, gaussian_fit, measure, report_digits
+from .distances import frechet_distance, kernel_distance, precision_and_recall
 from .modes import Modes, count_modes, report_modes
 from .roc import auroc, roc_curve
 
 __all__ = [
-    "DigitClassifier", "Modes", "Quality", "Region", "accuracy", "accuracy_score", "auroc",
-    "compare_digits", "count_modes", "cross_entropy", "frechet_distance", "gaussian_fit",
-    "kernel_distance", "measure", "precision_and_recall", "report_digits", "report_modes",
-    "roc_curve", "shipped_classifier", "train_classifier",
+    "Modes", "Quality", "accuracy", "accuracy_score", "auroc", "compare_digits", "count_modes",
+    "cross_entropy", "frechet_distance", "gaussian_fit", "kernel_distance", "measure",
+    "precision_and_recall", "report_digits", "report_modes", "roc_curve", "shipped_classifier",
+    "train_classifier",
 ]

@@ -35,12 +35,13 @@ def roc_curve(
 def _counts(scores: numpy.ndarray, strange: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     """How many strange and how many normal examples have each score, from the lowest score up."""
     scores, strange = numpy.asarray(scores), numpy.asarray(strange, dtype=bool)
-    if scores.shape != strange.shape or numpy.isnan(scores).any() or len({*strange.tolist()}) < 2:
+    one_kind = strange.all() or not strange.any()
+    if scores.shape != strange.shape or numpy.isnan(scores).any() or one_kind:
         raise ValueError(
             f"{numpy.isnan(scores).sum()} NaN among scores {scores.shape}, {strange.sum()} strange "
             f"of {strange.shape}: needed are one score an example, no NaN, and both kinds"
         )
-    _, place = numpy.unique(scores, return_inverse=True)
-    return numpy.bincount(place[strange], minlength=place.max() + 1), numpy.bincount(
-        place[~strange], minlength=place.max() + 1
-    )
+    levels, place = numpy.unique(scores, return_inverse=True)
+    strange_at, normal_at = (numpy.bincount(place[kind], minlength=len(levels))
+                             for kind in (strange, ~strange))
+    return strange_at, normal_at
