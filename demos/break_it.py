@@ -1,8 +1,8 @@
 """The classic mistakes in a GAN, each made on purpose, beside the healthy run.
 
-The data are a ring of eight Gaussians, the game is that of mnist_gan.py (Goodfellow et al. 2014,
-section 3). At the end: means over the last quarter of the run. A mode is covered if it gets a
-fifth or more of the samples that are due to it. What to expect of --break NAME, and why:
+The data are a ring of eight Gaussians, the game is that of mnist_gan.py. At the end: means over the
+last quarter of the run. A mode is covered if it gets a fifth or more of the samples that are due
+to it. What to expect of --break NAME, and why (the game: Goodfellow et al. 2014, section 3):
 
 no-detach: G finds few modes. D's loss runs back through the fake into G, which then follows the
   gradient of -log D - log(1 - D), least where D answers 1/2: it is pushed away from modes that it
@@ -18,7 +18,7 @@ beta1-0.9: The losses swing and most modes are lost. Adam remembers ten gradient
 mixed-batchnorm: D sees through G in its own step and seems fooled in G's. BatchNorm takes mean
   and variance over real and fake together in D's step, but over fakes alone in G's.
 d-too-strong: G sits on a few modes. D has a start of 300 steps and makes two to G's one: nearly
-  certain everywhere, it leads G to the nearest modes and no further.
+  certain everywhere, it leads G to the nearest modes alone.
 d-too-weak: D's loss is near its balance, 2 log 2 = 1.386, yet the samples are bad. At a tenth of
   G's rate D cannot keep up, and tells G next to nothing about the data.
 """
@@ -28,7 +28,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tinygan import Tensor, datasets, losses, no_grad, plots, training
+from tinygan import Tensor, datasets, losses, no_grad, plots, seed, training
 from tinygan.backend import random_normal
 from tinygan.functions import concatenate, sigmoid
 from tinygan.layers import Dense, LeakyReLU, Sequential
@@ -73,7 +73,6 @@ class View:
             return self.G(self.latents)
 
     def panel(self) -> tuple[Any, list[float], dict[str, list[float]]]:
-        """For plots.save_sheet: samples (N, 2), and curves over steps."""
         steps, curves = self.run.curves() if self.run else ([], {})
         return self.samples().numpy(), steps, curves.get("answers", {}) | curves.get("modes", {})
 
@@ -86,15 +85,14 @@ pictures = View
 
 def train_one(settings: argparse.Namespace) -> View:
     """One run, with the mistake of that name in it, or none ("healthy")."""
+    seed(settings.seed)
     broken, parts = settings.broken, build(settings)
     G, D = parts.values()
     game = losses.Minimax() if broken == "saturating" else losses.NonSaturating()
     betas = (0.9 if broken == "beta1-0.9" else 0.5, 0.999)
     adam_g, adam_d = (Adam(player.parameters(), RATE, betas=betas) for player in (G, D))
-    view = View(settings, parts)
-    run = view.run = training.Run(
-        settings, {**parts, "Adam of G": adam_g, "Adam of D": adam_d}, view.draw
-    )
+    view, optimizers = View(settings, parts), {"Adam of G": adam_g, "Adam of D": adam_d}
+    run = view.run = training.Run(settings, parts | optimizers, view.draw)
 
     def noise() -> Tensor:
         return Tensor(random_normal(settings.batch_size, LATENT))
@@ -128,14 +126,13 @@ def train_one(settings: argparse.Namespace) -> View:
         # (2) Update G: minimise -log D(G(z)).
         with D.frozen():
             logits = D(G(noise()))
-            g_loss = game.generator(logits)
-        g_loss.backward()
+            game.generator(logits).backward()
         if broken == "simultaneous":
             adam_d.step()  # only now: G's gradient was taken at the D before this step
         adam_g.step()
 
         with no_grad():
-            run.log(losses={"D loss": d_loss, "G loss": g_loss},
+            run.log(losses={"D loss": d_loss},
                     answers={**game.answers(real_logits, fake_logits),
                              "D(G(z)) in G's step": sigmoid(logits).mean()},
                     modes=count_modes(view.samples().data, *RING).shares())

@@ -47,7 +47,7 @@ def test_labels_choose_what_is_made_and_are_drawn_if_none_are_given():
 
 def test_the_grid_of_a_run_has_a_class_in_each_row_from_the_same_latents(tmp_path, monkeypatch):
     grids = []
-    monkeypatch.setattr(plots, "save_grid", lambda *given, **options: grids.append((given, options)))
+    monkeypatch.setattr(plots, "save_grid", lambda *given, **how: grids.append((given, how)))
     training.Pictures(made, 4, classes=3).draw(tmp_path / "grid.png")
     (images, _), options = grids[0]
     rows = images.reshape(3, 10, 4)

@@ -75,7 +75,7 @@ def late():
     assert own(code) == {"plots", "files", "layers", "tensor", "losses", "backend", "training"}
     assert packages(code) == {"numpy", "tinygan", "os"}
     assert packages(code, everywhere=False) == {"numpy", "tinygan"}
-    inside = "from ..tensor import Tensor\nfrom .. import plots\nfrom . import watch\nfrom .run import Run"
+    inside = "from ..tensor import Tensor\nfrom .. import plots\nfrom . import watch"
     assert own(inside, level=1) == {"tensor", "plots"}
 
 

@@ -86,8 +86,8 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(finish
 
 @pytest.mark.parametrize("loss", losses.GAMES)
 def test_every_game_trains(loss, tmp_path):
-    demo("mnist_gan.py", "--steps", 3, "--batch-size", 4, "--measure", 0, "--loss", loss, "--d-steps", 2,
-         "--g-steps", 3, "--out", tmp_path)
+    demo("mnist_gan.py", "--steps", 3, "--batch-size", 4, "--measure", 0, "--loss", loss,
+         "--d-steps", 2, "--g-steps", 3, "--out", tmp_path)
     assert checkpoints.read(tmp_path).step == 3
 
 

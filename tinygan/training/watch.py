@@ -38,9 +38,9 @@ def watching(names: Mapping[Module, str], step: Callable[[], int] = int) -> Iter
         places[id(tensor)] = place = _place(names, places)
         if not _finite(tensor.data):
             Tensor.__init__ = make  # it is found
-            parents = sys._getframe(1).f_locals.get("parents", ())  # if it was record that called
-            if not all(_finite(x.data) for x in parents if isinstance(x, Tensor)):
-                place = f"an input of {place}"
+            for parent in sys._getframe(1).f_locals.get("parents", ()):  # if record has called
+                if isinstance(parent, Tensor):
+                    check(parent.data, f"step {step()}", f"an input of {place}")
             check(tensor.data, f"step {step()}", place)
 
     Tensor.__init__ = make_and_look
