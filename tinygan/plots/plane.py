@@ -82,7 +82,8 @@ def save_laboratory(
         panel.set(xlim=(0, last))
         panel.set_title(name, fontsize=10)
         panel.legend(loc="upper right", fontsize=8)
-    panel.set(xlabel="step")
+    if panels:
+        panel.set(xlabel="step")
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=90)
 
