@@ -148,9 +148,9 @@ def saved_options(parser: Parser, checkpoint: checkpoints.Checkpoint) -> dict[st
         )
     kept = {name: value for name, value in checkpoint.options.items()
             if name in known.keys() - {"demo"} - NOT_INHERITED and value is not None}
-    words = []
+    words, spelled = [], {action.dest: action.option_strings for action in parser._actions}
     for name, value in kept.items():
-        option = "--" + name.replace("_", "-")
+        option = spelled[name][0]
         words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
     options = vars(parser.parse_args(words))
     return {name: options[name] for name in kept}
