@@ -44,14 +44,17 @@ class BatchNorm(Module):
     Ioffe and Szegedy 2015, algorithm 1. The features are the last axis, in (N, features) and in
     (N, H, W, features). In training, mean and variance are those of the batch, over all other
     axes. eval() uses running ones, which each batch moves:
-    running <- running + momentum (batch - running).
+    running <- running + momentum (batch - running). Without affine, scale 1 and shift 0 stay.
     Raises ShapeError for a batch of one row, and where the last axis is not that of the features.
     """
 
-    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
+    def __init__(
+        self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5, affine: bool = True
+    ):
         self.momentum, self.epsilon = momentum, epsilon
-        self.scale = Parameter(xp.ones(features, dtype=xp.float32))
-        self.shift = Parameter(xp.zeros(features, dtype=xp.float32))
+        learned = Parameter if affine else Tensor
+        self.scale = learned(xp.ones(features, dtype=xp.float32))
+        self.shift = learned(xp.zeros(features, dtype=xp.float32))
         self.running_mean = Tensor(xp.zeros(features, dtype=xp.float32))
         self.running_variance = Tensor(xp.ones(features, dtype=xp.float32))
 

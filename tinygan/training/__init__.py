@@ -2,12 +2,12 @@
 
 from .checkpoints import CheckpointError
 from .options import UsageError, from_zero, main, parser, positive, run_main
-from .pictures import Pictures, interpolate
+from .pictures import Pictures, apply, interpolate
 from .report import report, table
 from .run import Run
 from .trained import Trained, load
 
 __all__ = [
-    "CheckpointError", "Pictures", "Run", "Trained", "UsageError", "from_zero", "interpolate",
-    "load", "main", "parser", "positive", "report", "run_main", "table",
+    "CheckpointError", "Pictures", "Run", "Trained", "UsageError", "apply", "from_zero",
+    "interpolate", "load", "main", "parser", "positive", "report", "run_main", "table",
 ]

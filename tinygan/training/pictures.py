@@ -43,13 +43,7 @@ class Pictures:
             raise UsageError("this generator knows no labels: it was trained without them")
         if labels is not None and not (0 <= labels.min() and labels.max() < self.classes):
             raise UsageError(f"labels from 0 to {self.classes - 1}, not {labels}")
-        images = []
-        with no_grad():
-            for start in range(0, len(latents), BLOCK):
-                block = slice(start, start + BLOCK)
-                given = [] if labels is None else [to_device(labels[block])]
-                images.append(self.generate(Tensor(to_device(latents[block])), *given).numpy())
-        return numpy.concatenate(images)
+        return apply(self.generate, latents, *([] if labels is None else [labels]))
 
     def samples(
         self, count: int, seed: int = 0, labels: numpy.ndarray | None = None
@@ -74,6 +68,21 @@ class Pictures:
         latents = interpolate(self.fixed[:8], self.fixed[8:16], 12)
         labels = numpy.repeat(numpy.arange(8), 12) % self.classes if self.classes else None
         plots.save_grid(self.from_latents(latents, labels), path, columns=12)
+
+
+def apply(
+    network: Callable[..., Tensor], inputs: numpy.ndarray, *more: numpy.ndarray
+) -> numpy.ndarray:
+    """network(inputs, ...), block by block and without a tape, from and to main memory.
+
+    inputs (N, ...) become a Tensor; more arrays of N rows, such as labels, stay arrays.
+    """
+    with no_grad():
+        return numpy.concatenate([
+            network(Tensor(to_device(inputs[start : start + BLOCK])),
+                    *(to_device(array[start : start + BLOCK]) for array in more)).numpy()
+            for start in range(0, len(inputs), BLOCK)
+        ])
 
 
 def interpolate(start: numpy.ndarray, end: numpy.ndarray, count: int) -> numpy.ndarray:
