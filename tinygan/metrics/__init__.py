@@ -12,11 +12,21 @@ from .digits import Quality, accuracy_score, compare_digits, gaussian_fit, measu
 from .distances import frechet_distance, kernel_distance, precision_and_recall
 from .modes import Modes, count_modes, report_modes
 from .roc import auroc, roc_curve
-from .strangeness import classical_scores, digits_option, one_digit, over_digits
+from .strangeness import (
+    OneDigit,
+    Scores,
+    classical_scores,
+    digits_option,
+    one_digit,
+    over_digits,
+    pasted_strokes,
+    squared_distances,
+)
 
 __all__ = [
-    "Modes", "Quality", "accuracy", "accuracy_score", "auroc", "classical_scores", "compare_digits",
-    "count_modes", "cross_entropy", "digits_option", "frechet_distance", "gaussian_fit",
-    "kernel_distance", "measure", "one_digit", "over_digits", "precision_and_recall",
-    "report_digits", "report_modes", "roc_curve", "shipped_classifier", "train_classifier",
+    "Modes", "OneDigit", "Quality", "Scores", "accuracy", "accuracy_score", "auroc",
+    "classical_scores", "compare_digits", "count_modes", "cross_entropy", "digits_option",
+    "frechet_distance", "gaussian_fit", "kernel_distance", "measure", "one_digit", "over_digits",
+    "pasted_strokes", "precision_and_recall", "report_digits", "report_modes", "roc_curve",
+    "shipped_classifier", "squared_distances", "train_classifier",
 ]

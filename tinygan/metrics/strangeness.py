@@ -32,6 +32,34 @@ def one_digit(digit: int) -> OneDigit:
     return OneDigit(from_bytes(normal), from_bytes(held_out.images), held_out.labels != digit)
 
 
+def squared_distances(x: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
+    """|x - y|^2 of each example, (N,)."""
+    return ((x - y) ** 2).reshape(len(x), -1).sum(axis=1)
+
+
+def pasted_strokes(
+    data: OneDigit, seed: int = 0, reach: int = 4
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The normal judged images with a piece of another digit's stroke each, and masks of where.
+
+    The piece is what lies within reach pixels of a random pixel of ink in a strange judged image,
+    at its own place. The mask is where the image became brighter by a quarter or more, in eight
+    pixels at least: a piece that hides in the digit's own ink is drawn anew. (N, 28, 28, 1) each.
+    """
+    random = numpy.random.default_rng(seed)
+    rows, columns = numpy.mgrid[:28, :28]
+    normal, foreign = data.judged[~data.strange], data.judged[data.strange]
+    pasted, masks = normal.copy(), numpy.zeros(normal.shape, dtype=bool)
+    for i, image in enumerate(normal):
+        while masks[i].sum() < 8:
+            other = foreign[random.integers(len(foreign))]
+            row, column, _ = random.choice(numpy.argwhere(other > 0))
+            near = (rows - row) ** 2 + (columns - column) ** 2 <= reach**2
+            pasted[i] = numpy.maximum(image, numpy.where(near[..., None], other, -1))
+            masks[i] = pasted[i] - image > 0.5
+    return pasted, masks
+
+
 def classical_scores(data: OneDigit) -> Scores:
     """What needs no network: squared distances to the mean of the normal images, to the nearest
     one, and to the plane of their first 32 principal components."""
