@@ -21,8 +21,8 @@ from .tensor import Tensor, record
 
 # ---------------------------------------------------------------- patches, for the reader
 #
-# conv2d is matmul(unfold(pad(x)), w) and conv_transpose2d is crop(fold(matmul(y, w^T))), with
-# shapes in between. The versions further down do the same with fewer passes over memory.
+# conv2d is unfold(x with P zeros around it) @ w, and conv_transpose2d is fold(y @ w^T) without its
+# P outermost pixels. The versions further down do the same with fewer passes over memory.
 
 
 def unfold(x: Tensor, kernel: int, stride: int = 1) -> Tensor:

@@ -5,7 +5,7 @@ derivative takes dy, the gradient of the loss with respect to y, and y itself, a
 gradient with respect to that parent. It is written in the functions of this file, so it can be
 differentiated again. An operand may also be a Python number or an array: a constant.
 
-Functions with a kink (relu, abs, maximum, where, max, clip) treat the mask that says which side
+Functions with a kink (relu, abs, maximum, where, max) treat the mask that says which side
 they are on as a constant: their second derivative is zero, as it is everywhere but at the kink.
 """
 
@@ -185,12 +185,6 @@ def where(condition: Any, a: Operand, b: Operand) -> Tensor:
         lambda dy, y: sum_to(dy * first, a.shape),
         lambda dy, y: sum_to(dy * (1 - first), b.shape),
     )
-
-
-def clip(x: Tensor, low: float, high: float) -> Tensor:
-    """y = x held between low and high,  dy/dx = 1 where low <= x <= high, else 0."""
-    inside = ((x.data >= low) & (x.data <= high)).astype(x.dtype)
-    return record(xp.clip(x.data, low, high), (x,), lambda dy, y: dy * inside)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -409,29 +403,9 @@ def stack(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
     return concatenate([tensor[index] for tensor in tensors], axis)
 
 
-def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """y is x between zeros: (before, after) of them on each axis.  dx = the inner part of dy."""
-    shape = tuple(before + n + after for n, before, after in _sides(x, widths))
-    inside = tuple(slice(before, before + n) for n, before, _ in _sides(x, widths))
-    return scatter(x, inside, shape)
-
-
-def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """y is x without (before, after) numbers at the ends of each axis.  dx = dy padded."""
-    if any(before + after > n for n, before, after in _sides(x, widths)):
-        raise ShapeError(f"crop: {widths} takes away more than there is in {x.shape}")
-    return select(x, tuple(slice(before, n - after) for n, before, after in _sides(x, widths)))
-
-
-def _sides(x: Tensor, widths: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    if len(widths) != x.ndim:
-        raise ShapeError(f"shape {x.shape} has {x.ndim} axes, but {widths} are {len(widths)} pairs")
-    return [(n, before, after) for n, (before, after) in zip(x.shape, widths, strict=True)]
-
-
 def select(x: Tensor, index: Any) -> Tensor:
     """y = x[index], by integers, slices or integer arrays.  dx = dy where it was taken from."""
-    index = _without_tensors(index)
+    index = tuple(_data(part) for part in index) if isinstance(index, tuple) else _data(index)
     try:
         y = x.data[index]
     except IndexError as error:
@@ -464,21 +438,10 @@ def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
     return record(y, (x,), lambda dy, y: translate(dy, -down, -right))
 
 
-def take(x: Tensor, indices: Operand) -> Tensor:
-    """y[i, ...] = x[indices[i], ...]: rows of x, as in an embedding.  dx adds up dy by row."""
-    return select(x, indices)
-
-
 def one_hot(labels: Operand, count: int) -> Tensor:
     """y[n, k] = 1 where labels[n] = k, else 0: integers (N,) -> float32 (N, count), a constant."""
     labels = xp.asarray(_data(labels))
     return Tensor((labels[:, None] == xp.arange(count)).astype(xp.float32))
-
-
-def _without_tensors(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_without_tensors(part) for part in index)
-    return index.data if isinstance(index, Tensor) else index
 
 
 def last_result(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:

@@ -217,7 +217,7 @@ class Embedding(Module):
         self.weight = Parameter(random_normal(count, features))
 
     def forward(self, indices: Any) -> Tensor:
-        return functions.take(self.weight, indices)
+        return functions.select(self.weight, indices)
 
 
 # ---------------------------------------------------------------- layers without weights
