@@ -3,6 +3,7 @@
 Every other file writes `xp.exp` where it would write `np.exp`.
 """
 
+import contextlib
 import ctypes
 import functools
 import re
@@ -115,15 +116,11 @@ def fused(formula: Callable) -> Callable:
     must be arguments, since all others are compiled into the kernel. And each operation needs an
     array in it: CuPy computes what is made of Python numbers alone in half precision.
     """
-    compiled: dict[ModuleType, Callable] = {}
+    compiled = functools.cache(lambda module: module.fuse(formula))
 
     @functools.wraps(formula)
     def on_the_device(*arguments: Any) -> Any:
-        if _device == "cpu":
-            return formula(*arguments)
-        if xp.module not in compiled:
-            compiled[xp.module] = xp.fuse(formula)
-        return compiled[xp.module](*arguments)
+        return (formula if _device == "cpu" else compiled(xp.module))(*arguments)
 
     return on_the_device
 
@@ -141,15 +138,11 @@ def _keep_freed_memory() -> None:
     one: a third of the time of a convolutional training step. Both settings together; one
     alone makes it slower. Elsewhere than on Linux with glibc nothing happens.
     """
-    if sys.platform != "linux":
-        return
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 2**31 - 1)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # where there is no mallopt
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD of malloc.h
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 _keep_freed_memory()

@@ -279,20 +279,14 @@ def std(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = the largest number of x over the axes (None: all); equal ones share the gradient."""
-    reduced = _reduced_axes(x, axis)
-    y = x.data.max(axis=reduced, keepdims=True)
-    chosen = x.data == y
-    y = y if keepdims else y.squeeze(reduced)
-    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
+    y, share = _extreme(xp.max, x, axis, keepdims)
+    return record(y, (x,), lambda dy, y: share(dy))
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = the smallest number of x over the axes (None: all); equal ones share the gradient."""
-    reduced = _reduced_axes(x, axis)
-    y = x.data.min(axis=reduced, keepdims=True)
-    chosen = x.data == y
-    y = y if keepdims else y.squeeze(reduced)
-    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
+    y, share = _extreme(xp.min, x, axis, keepdims)
+    return record(y, (x,), lambda dy, y: share(dy))
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -317,11 +311,17 @@ def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
     return tuple(sorted({i % x.ndim for i in axes}))
 
 
-def _shared(dy: Tensor, chosen: Any, reduced: tuple[int, ...]) -> Tensor:
-    """dy for the chosen number of each group, or 1/k of it for each of k that are equal."""
-    shares = chosen.astype(dy.dtype)
-    counts = shares.sum(axis=reduced, keepdims=True)
-    return reshape(dy, counts.shape) * (shares / counts)
+def _extreme(choose: Callable, x: Tensor, axis: Axis, keepdims: bool) -> tuple[Any, Callable]:
+    """The largest or smallest numbers, and dx from dy: each of k equal ones gets 1/k of it."""
+    reduced = _reduced_axes(x, axis)
+    y = choose(x.data, axis=reduced, keepdims=True)
+    chosen = x.data == y
+
+    def share(dy: Tensor) -> Tensor:
+        shares = chosen.astype(dy.dtype)
+        return reshape(dy, y.shape) * (shares / shares.sum(axis=reduced, keepdims=True))
+
+    return y if keepdims else y.squeeze(reduced), share
 
 
 # ---------------------------------------------------------------- shapes

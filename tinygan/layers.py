@@ -86,11 +86,6 @@ class Module:
     def parameters(self) -> list[Parameter]:
         return list(self.named_parameters().values())
 
-    def zero_grad(self) -> None:
-        """Forget the gradients, which backward() adds up."""
-        for parameter in self.parameters():
-            parameter.grad = None
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Inside this block the parameters are constants: gradients flow through, not to them.
