@@ -29,7 +29,6 @@ from tinygan.layers import (
     ReLU,
     Reshape,
     Sequential,
-    Sigmoid,
     Tanh,
     Upsample,
 )
@@ -68,7 +67,6 @@ LAYERS = {
     "ReLU": (ReLU, normal(5, 4)),
     "LeakyReLU": (LeakyReLU, normal(5, 4)),
     "Tanh": (Tanh, normal(5, 4)),
-    "Sigmoid": (Sigmoid, normal(5, 4)),
 }
 layers = pytest.mark.parametrize("name", LAYERS)
 DRAWING = ("Dropout", "RandomTranslation")  # random numbers, at every call
@@ -241,7 +239,6 @@ def test_an_empty_batch_keeps_its_features():
         (LeakyReLU(), [-0.4, 0, 3]),
         (LeakyReLU(0.1), [-0.2, 0, 3]),
         (Tanh(), numpy.tanh([-2, 0, 3])),
-        (Sigmoid(), 1 / (1 + numpy.exp([2, 0, -3]))),
     ],
 )
 def test_activations(layer, expected):

@@ -336,13 +336,6 @@ class Tanh(Module):
         return functions.tanh(x)
 
 
-class Sigmoid(Module):
-    """y = 1 / (1 + e^-x)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functions.sigmoid(x)
-
-
 def require_same_arrays(
     expected: Mapping[str, numpy.ndarray], given: Mapping[str, numpy.ndarray], owner: str
 ) -> None:
