@@ -92,7 +92,7 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     if () in (shape_a, shape_b) or shape_a[-1] != shape_b[-2:][0]:
         raise ShapeError(
             f"matmul: {shape_a} @ {shape_b} does not fit: the last axis of the first must be as "
-            "long as the last but one of the second (its only one, if it has one)"
+            "long as the last but one (or only one) of the second"
         )
     if len(shape_b) == 1:
         return matmul(a, b[:, None])[..., 0]
@@ -189,7 +189,7 @@ def where(condition: Any, a: Operand, b: Operand) -> Tensor:
 
 def relu(x: Tensor) -> Tensor:
     """y = max(x, 0),  dy/dx = 1 where x > 0, else 0."""
-    return record(xp.maximum(x.data, 0), (x,), lambda dy, y: dy * _ones_where_positive(y.data))
+    return record(xp.maximum(x.data, 0), (x,), lambda dy, y: dy * xp.sign(y.data))
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
@@ -203,11 +203,6 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
 def _leaky(x: Any, slope: float) -> Any:
     y = slope * x
     return xp.maximum(x, y, out=y)
-
-
-@fused
-def _ones_where_positive(y: Any) -> Any:
-    return (y > 0).astype(y.dtype)
 
 
 @fused
@@ -361,9 +356,7 @@ def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     try:
         y = x.data.reshape(shape)
     except ValueError:
-        raise ShapeError(
-            f"reshape: {x.data.size} numbers of shape {x.shape} do not fit into {shape}"
-        ) from None
+        raise ShapeError(f"reshape: shape {x.shape} does not fit into {shape}") from None
     return record(y, (x,), lambda dy, y: reshape(dy, x.shape))
 
 
@@ -382,9 +375,7 @@ def concatenate(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
     try:
         y = xp.concatenate([_data(tensor) for tensor in tensors], axis=axis)
     except ValueError:
-        raise ShapeError(
-            f"concatenate: shapes {shapes} must agree everywhere but on axis {axis}"
-        ) from None
+        raise ShapeError(f"concatenate: {shapes} must agree but for axis {axis}") from None
 
     def slice_of(start: int, stop: int) -> Callable[[Tensor, Tensor], Tensor]:
         index = (slice(None),) * (axis % y.ndim) + (slice(start, stop),)
@@ -499,9 +490,8 @@ Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne
 def _not_in_place(x: Tensor, other: Operand) -> Any:
     if x.requires_grad:
         raise TypeError(
-            "x += y (-=, *=, ...) on a tensor that requires a gradient: the tape still needs its "
-            "numbers, and a Parameter would become a plain Tensor that no optimizer moves. Write "
-            "x = x + y, or change x.data where nothing is recorded"
+            "x += y (-=, *=, ...) on a tensor that requires a gradient, whose numbers the tape "
+            "still needs: write x = x + y, or change a Parameter's x.data, which nothing records"
         )
     return NotImplemented  # then Python takes x = x + y
 
