@@ -25,8 +25,7 @@ class _Backend:
     """Stands for the chosen array module: `xp.exp` is numpy.exp or cupy.exp."""
 
     def _choose(self, module: ModuleType) -> None:
-        self.__dict__.clear()
-        self.__dict__["module"] = module
+        self.__dict__ = {"module": module}
 
     def __getattr__(self, name: str) -> Any:
         # Python calls this only where the instance has no such attribute: each name is
@@ -113,8 +112,8 @@ def fused(formula: Callable) -> Callable:
     """The same formula, number by number, as one kernel of the GPU; on the CPU nothing changes.
 
     Small networks wait for kernels to be launched, not for their arithmetic. Numbers that change
-    must be arguments, since all others are compiled into the kernel. And each operation needs an
-    array in it: CuPy computes what is made of Python numbers alone in half precision.
+    must be arguments: the others are compiled in. Each operation needs an array: what is made of
+    Python numbers alone CuPy computes in half precision.
     """
     compiled = functools.cache(lambda module: module.fuse(formula))
 
@@ -134,9 +133,8 @@ def move_towards(mean: Any, latest: Any, rate: float) -> None:
 def _keep_freed_memory() -> None:
     """Ask glibc to reuse the memory of freed arrays instead of giving it back to the system.
 
-    By default each large array gets fresh pages from the kernel, which zeroes them one by
-    one: a third of the time of a convolutional training step. Both settings together; one
-    alone makes it slower. Elsewhere than on Linux with glibc nothing happens.
+    By default the kernel zeroes fresh pages for each large array: a third of the time of a
+    convolutional training step. One of the two settings alone makes it slower.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # where there is no mallopt

@@ -36,10 +36,7 @@ def dcgan_generator(
     Raises UsageError where there are more codes than numbers.
     """
     if codes > latent:
-        raise UsageError(
-            f"{codes} codes are more than the {latent} numbers of a latent that turn into them: "
-            "use fewer codes or longer latents"
-        )
+        raise UsageError(f"{codes} codes are more than the {latent} numbers of a latent: use fewer")
     quarter = size // 4
     return Sequential(
         *([OneHotCode(codes)] if codes else []),                                # (N, latent)
