@@ -124,7 +124,6 @@ LAYERS = {  # (how it is made, the shape that it takes)
     "ReLU": (layers.ReLU, (4, 3)),
     "LeakyReLU": (layers.LeakyReLU, (4, 3)),
     "Tanh": (layers.Tanh, (4, 3)),
-    "Sigmoid": (layers.Sigmoid, (4, 3)),
     "Sequential": (lambda: layers.Sequential(layers.Dense(3, 4), layers.Tanh()), (4, 3)),
 }
 

@@ -3,6 +3,7 @@
 Every other file writes `xp.exp` where it would write `np.exp`.
 """
 
+import contextlib
 import ctypes
 import functools
 import re
@@ -24,8 +25,7 @@ class _Backend:
     """Stands for the chosen array module: `xp.exp` is numpy.exp or cupy.exp."""
 
     def _choose(self, module: ModuleType) -> None:
-        self.__dict__.clear()
-        self.__dict__["module"] = module
+        self.__dict__ = {"module": module}
 
     def __getattr__(self, name: str) -> Any:
         # Python calls this only where the instance has no such attribute: each name is
@@ -112,18 +112,14 @@ def fused(formula: Callable) -> Callable:
     """The same formula, number by number, as one kernel of the GPU; on the CPU nothing changes.
 
     Small networks wait for kernels to be launched, not for their arithmetic. Numbers that change
-    must be arguments, since all others are compiled into the kernel. And each operation needs an
-    array in it: CuPy computes what is made of Python numbers alone in half precision.
+    must be arguments: the others are compiled in. Each operation needs an array: what is made of
+    Python numbers alone CuPy computes in half precision.
     """
-    compiled: dict[ModuleType, Callable] = {}
+    compiled = functools.cache(lambda module: module.fuse(formula))
 
     @functools.wraps(formula)
     def on_the_device(*arguments: Any) -> Any:
-        if _device == "cpu":
-            return formula(*arguments)
-        if xp.module not in compiled:
-            compiled[xp.module] = xp.fuse(formula)
-        return compiled[xp.module](*arguments)
+        return (formula if _device == "cpu" else compiled(xp.module))(*arguments)
 
     return on_the_device
 
@@ -137,19 +133,14 @@ def move_towards(mean: Any, latest: Any, rate: float) -> None:
 def _keep_freed_memory() -> None:
     """Ask glibc to reuse the memory of freed arrays instead of giving it back to the system.
 
-    By default each large array gets fresh pages from the kernel, which zeroes them one by
-    one: a third of the time of a convolutional training step. Both settings together; one
-    alone makes it slower. Elsewhere than on Linux with glibc nothing happens.
+    By default the kernel zeroes fresh pages for each large array: a third of the time of a
+    convolutional training step. One of the two settings alone makes it slower.
     """
-    if sys.platform != "linux":
-        return
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 2**31 - 1)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # where there is no mallopt
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD of malloc.h
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 _keep_freed_memory()

@@ -21,8 +21,8 @@ from .tensor import Tensor, record
 
 # ---------------------------------------------------------------- patches, for the reader
 #
-# conv2d is matmul(unfold(pad(x)), w) and conv_transpose2d is crop(fold(matmul(y, w^T))), with
-# shapes in between. The versions further down do the same with fewer passes over memory.
+# conv2d is unfold(x with P zeros around it) @ w, and conv_transpose2d is fold(y @ w^T) without its
+# P outermost pixels. The versions further down do the same with fewer passes over memory.
 
 
 def unfold(x: Tensor, kernel: int, stride: int = 1) -> Tensor:
@@ -50,9 +50,8 @@ def fold(columns: Tensor, size: tuple[int, int], kernel: int, stride: int = 1) -
     expected = tuple(_count(length, kernel, stride, 0) for length in size)
     if (rows, cols) != expected or numbers % kernel**2:
         raise ShapeError(
-            f"fold: columns of shape {columns.shape} do not fit an image of {size[0]} x {size[1]}: "
-            f"kernel {kernel} and stride {stride} give (N, {expected[0]}, {expected[1]}, "
-            f"{kernel * kernel} C)"
+            f"fold: columns {columns.shape} do not fit an image of {size[0]} x {size[1]}: kernel "
+            f"{kernel}, stride {stride} give (N, {expected[0]}, {expected[1]}, {kernel**2} C)"
         )
     patches = columns.data.reshape(n, rows, cols, kernel, kernel, numbers // kernel**2)
     y = xp.zeros((n, *size, patches.shape[-1]), dtype=columns.dtype)
@@ -106,10 +105,9 @@ def conv_transpose2d(
     counts = tuple(_count(n, kernel, stride, padding) for n in size) if min(size) > 0 else ()
     if counts != (rows, columns):
         raise ShapeError(
-            f"conv_transpose2d: x {x.shape}, kernel {kernel}, stride {stride} and padding "
-            f"{padding} make {stride} (OH - 1) + {kernel} - 2 * {padding} = {smallest[0]} x "
-            f"{smallest[1]} pixels or up to {stride - 1} more, 1 at least; {size[0]} x {size[1]} "
-            "cannot be made"
+            f"conv_transpose2d: from x {x.shape} {stride} (OH - 1) + {kernel} - 2 * {padding} = "
+            f"{smallest[0]} x {smallest[1]} pixels or up to {stride - 1} more can be made, 1 at "
+            f"least, not {size[0]} x {size[1]}"
         )
     y = _paint(x.data, weight.data, stride, padding, size)
 

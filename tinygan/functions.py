@@ -5,7 +5,7 @@ derivative takes dy, the gradient of the loss with respect to y, and y itself, a
 gradient with respect to that parent. It is written in the functions of this file, so it can be
 differentiated again. An operand may also be a Python number or an array: a constant.
 
-Functions with a kink (relu, abs, maximum, where, max, clip) treat the mask that says which side
+Functions with a kink (relu, abs, maximum, where, max) treat the mask that says which side
 they are on as a constant: their second derivative is zero, as it is everywhere but at the kink.
 """
 
@@ -92,7 +92,7 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     if () in (shape_a, shape_b) or shape_a[-1] != shape_b[-2:][0]:
         raise ShapeError(
             f"matmul: {shape_a} @ {shape_b} does not fit: the last axis of the first must be as "
-            "long as the last but one of the second (its only one, if it has one)"
+            "long as the last but one (or only one) of the second"
         )
     if len(shape_b) == 1:
         return matmul(a, b[:, None])[..., 0]
@@ -187,15 +187,9 @@ def where(condition: Any, a: Operand, b: Operand) -> Tensor:
     )
 
 
-def clip(x: Tensor, low: float, high: float) -> Tensor:
-    """y = x held between low and high,  dy/dx = 1 where low <= x <= high, else 0."""
-    inside = ((x.data >= low) & (x.data <= high)).astype(x.dtype)
-    return record(xp.clip(x.data, low, high), (x,), lambda dy, y: dy * inside)
-
-
 def relu(x: Tensor) -> Tensor:
     """y = max(x, 0),  dy/dx = 1 where x > 0, else 0."""
-    return record(xp.maximum(x.data, 0), (x,), lambda dy, y: dy * _ones_where_positive(y.data))
+    return record(xp.maximum(x.data, 0), (x,), lambda dy, y: dy * xp.sign(y.data))
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
@@ -209,11 +203,6 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
 def _leaky(x: Any, slope: float) -> Any:
     y = slope * x
     return xp.maximum(x, y, out=y)
-
-
-@fused
-def _ones_where_positive(y: Any) -> Any:
-    return (y > 0).astype(y.dtype)
 
 
 @fused
@@ -285,20 +274,14 @@ def std(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = the largest number of x over the axes (None: all); equal ones share the gradient."""
-    reduced = _reduced_axes(x, axis)
-    y = x.data.max(axis=reduced, keepdims=True)
-    chosen = x.data == y
-    y = y if keepdims else y.squeeze(reduced)
-    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
+    y, share = _extreme(xp.max, x, axis, keepdims)
+    return record(y, (x,), lambda dy, y: share(dy))
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = the smallest number of x over the axes (None: all); equal ones share the gradient."""
-    reduced = _reduced_axes(x, axis)
-    y = x.data.min(axis=reduced, keepdims=True)
-    chosen = x.data == y
-    y = y if keepdims else y.squeeze(reduced)
-    return record(y, (x,), lambda dy, y: _shared(dy, chosen, reduced))
+    y, share = _extreme(xp.min, x, axis, keepdims)
+    return record(y, (x,), lambda dy, y: share(dy))
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -323,11 +306,17 @@ def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
     return tuple(sorted({i % x.ndim for i in axes}))
 
 
-def _shared(dy: Tensor, chosen: Any, reduced: tuple[int, ...]) -> Tensor:
-    """dy for the chosen number of each group, or 1/k of it for each of k that are equal."""
-    shares = chosen.astype(dy.dtype)
-    counts = shares.sum(axis=reduced, keepdims=True)
-    return reshape(dy, counts.shape) * (shares / counts)
+def _extreme(choose: Callable, x: Tensor, axis: Axis, keepdims: bool) -> tuple[Any, Callable]:
+    """The largest or smallest numbers, and dx from dy: each of k equal ones gets 1/k of it."""
+    reduced = _reduced_axes(x, axis)
+    y = choose(x.data, axis=reduced, keepdims=True)
+    chosen = x.data == y
+
+    def share(dy: Tensor) -> Tensor:
+        shares = chosen.astype(dy.dtype)
+        return reshape(dy, y.shape) * (shares / shares.sum(axis=reduced, keepdims=True))
+
+    return y if keepdims else y.squeeze(reduced), share
 
 
 # ---------------------------------------------------------------- shapes
@@ -367,9 +356,7 @@ def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     try:
         y = x.data.reshape(shape)
     except ValueError:
-        raise ShapeError(
-            f"reshape: {x.data.size} numbers of shape {x.shape} do not fit into {shape}"
-        ) from None
+        raise ShapeError(f"reshape: shape {x.shape} does not fit into {shape}") from None
     return record(y, (x,), lambda dy, y: reshape(dy, x.shape))
 
 
@@ -388,9 +375,7 @@ def concatenate(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
     try:
         y = xp.concatenate([_data(tensor) for tensor in tensors], axis=axis)
     except ValueError:
-        raise ShapeError(
-            f"concatenate: shapes {shapes} must agree everywhere but on axis {axis}"
-        ) from None
+        raise ShapeError(f"concatenate: {shapes} must agree but for axis {axis}") from None
 
     def slice_of(start: int, stop: int) -> Callable[[Tensor, Tensor], Tensor]:
         index = (slice(None),) * (axis % y.ndim) + (slice(start, stop),)
@@ -409,29 +394,9 @@ def stack(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
     return concatenate([tensor[index] for tensor in tensors], axis)
 
 
-def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """y is x between zeros: (before, after) of them on each axis.  dx = the inner part of dy."""
-    shape = tuple(before + n + after for n, before, after in _sides(x, widths))
-    inside = tuple(slice(before, before + n) for n, before, _ in _sides(x, widths))
-    return scatter(x, inside, shape)
-
-
-def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """y is x without (before, after) numbers at the ends of each axis.  dx = dy padded."""
-    if any(before + after > n for n, before, after in _sides(x, widths)):
-        raise ShapeError(f"crop: {widths} takes away more than there is in {x.shape}")
-    return select(x, tuple(slice(before, n - after) for n, before, after in _sides(x, widths)))
-
-
-def _sides(x: Tensor, widths: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    if len(widths) != x.ndim:
-        raise ShapeError(f"shape {x.shape} has {x.ndim} axes, but {widths} are {len(widths)} pairs")
-    return [(n, before, after) for n, (before, after) in zip(x.shape, widths, strict=True)]
-
-
 def select(x: Tensor, index: Any) -> Tensor:
     """y = x[index], by integers, slices or integer arrays.  dx = dy where it was taken from."""
-    index = _without_tensors(index)
+    index = tuple(_data(part) for part in index) if isinstance(index, tuple) else _data(index)
     try:
         y = x.data[index]
     except IndexError as error:
@@ -464,21 +429,10 @@ def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
     return record(y, (x,), lambda dy, y: translate(dy, -down, -right))
 
 
-def take(x: Tensor, indices: Operand) -> Tensor:
-    """y[i, ...] = x[indices[i], ...]: rows of x, as in an embedding.  dx adds up dy by row."""
-    return select(x, indices)
-
-
 def one_hot(labels: Operand, count: int) -> Tensor:
     """y[n, k] = 1 where labels[n] = k, else 0: integers (N,) -> float32 (N, count), a constant."""
     labels = xp.asarray(_data(labels))
     return Tensor((labels[:, None] == xp.arange(count)).astype(xp.float32))
-
-
-def _without_tensors(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_without_tensors(part) for part in index)
-    return index.data if isinstance(index, Tensor) else index
 
 
 def last_result(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
@@ -536,9 +490,8 @@ Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne
 def _not_in_place(x: Tensor, other: Operand) -> Any:
     if x.requires_grad:
         raise TypeError(
-            "x += y (-=, *=, ...) on a tensor that requires a gradient: the tape still needs its "
-            "numbers, and a Parameter would become a plain Tensor that no optimizer moves. Write "
-            "x = x + y, or change x.data where nothing is recorded"
+            "x += y (-=, *=, ...) on a tensor that requires a gradient, whose numbers the tape "
+            "still needs: write x = x + y, or change a Parameter's x.data, which nothing records"
         )
     return NotImplemented  # then Python takes x = x + y
 

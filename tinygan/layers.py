@@ -86,11 +86,6 @@ class Module:
     def parameters(self) -> list[Parameter]:
         return list(self.named_parameters().values())
 
-    def zero_grad(self) -> None:
-        """Forget the gradients, which backward() adds up."""
-        for parameter in self.parameters():
-            parameter.grad = None
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Inside this block the parameters are constants: gradients flow through, not to them.
@@ -217,7 +212,7 @@ class Embedding(Module):
         self.weight = Parameter(random_normal(count, features))
 
     def forward(self, indices: Any) -> Tensor:
-        return functions.take(self.weight, indices)
+        return functions.select(self.weight, indices)
 
 
 # ---------------------------------------------------------------- layers without weights
@@ -339,13 +334,6 @@ class Tanh(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functions.tanh(x)
-
-
-class Sigmoid(Module):
-    """y = 1 / (1 + e^-x)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functions.sigmoid(x)
 
 
 def require_same_arrays(

@@ -100,9 +100,8 @@ class Hinge(Game):
 
     balance = 2.0
     reading = (
-        "D(x) and D(G(z)) are D's mean answers, any real numbers. Its loss is 2 "
-        "while it cannot tell them apart, and 0 once it answers above 1 to all real and below -1 "
-        "to all generated ones."
+        "D(x) and D(G(z)) are D's mean answers, any real numbers. Its loss is 2 while it cannot "
+        "tell them apart, 0 once it answers above 1 to all real and below -1 to all generated ones."
     )
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

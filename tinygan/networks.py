@@ -38,10 +38,7 @@ def dcgan_generator(
     if size % 4:
         raise UsageError(f"--size {size} is not a multiple of 4: use {size // 4 * 4 + 4}")
     if codes > latent:
-        raise UsageError(
-            f"{codes} codes are more than the {latent} numbers of a latent that turn into them: "
-            "use fewer codes or longer latents"
-        )
+        raise UsageError(f"{codes} codes are more than the {latent} numbers of a latent: use fewer")
     quarter = size // 4
     return Sequential(
         *([OneHotCode(codes)] if codes else []),                                # (N, latent)

@@ -136,9 +136,8 @@ class Adam(Optimizer):
         self.betas, self.epsilon = betas, epsilon
 
     def _rates(self) -> tuple[float, ...]:
-        # momentum is m / (1 - b1) and square v / (1 - b2): without the two factors an update
-        # passes over the weights less often. They enter here, once for all weights:
-        # m' = momentum_scale momentum and sqrt(v') = root_scale sqrt(square).
+        # momentum is m / (1 - b1) and square v / (1 - b2): two passes less over the weights.
+        # The factors enter here: m' = momentum_scale momentum, sqrt(v') = root_scale sqrt(square).
         b1, b2 = self.betas
         momentum_scale = (1 - b1) / (1 - b1**self.steps)
         root_scale = ((1 - b2) / (1 - b2**self.steps)) ** 0.5
@@ -201,8 +200,8 @@ BLOCK = 65_536  # numbers: what a core's own cache holds of an update's arrays
 def blocks(*arrays: Any) -> Iterator[list[Any]]:
     """Arrays of one size as flat views of at most BLOCK numbers, side by side, to be changed.
 
-    An update reads and writes each weight several times. Block by block the numbers stay in
-    the cache meanwhile. On the GPU, where each call is dear, the block is the whole.
+    An update passes over its arrays several times, and a block stays in the cache meanwhile.
+    On the GPU, where each call is dear, the block is the whole.
     """
     if not all(array.flags.c_contiguous for array in arrays):
         yield [*arrays]  # to flatten these would be to copy them

@@ -48,16 +48,13 @@ class Tensor:
             data = numpy.asarray(data)
             if data.dtype == numpy.float64 and not keeps_dtype:
                 data = data.astype(numpy.float32)
-            if data.dtype.kind in "fiub":
-                data = to_device(data)
         if data.dtype.kind not in "fiub":
             raise TypeError(f"a Tensor holds numbers, not {data.dtype}")
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(
-                f"{data.dtype} data of shape {data.shape} cannot require a gradient: "
-                "only floats can; convert it with .astype('float32') first"
+                f"{data.dtype} data of shape {data.shape} has no gradient: use .astype('float32')"
             )
-        self.data = data
+        self.data = data if isinstance(data, xp.ndarray) else to_device(data)
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.operation = ""

@@ -427,7 +427,7 @@ def where_time_goes(step: Callable[[], Any], steps: int = 20) -> dict[str, float
 def kind_of_work(file: str, function: str) -> str:
     if function == "matrix_product":
         return "matrix products"
-    if file == "convolution.py" or function in ("pad", "crop") or "'reshape'" in function:
+    if file == "convolution.py" or "'reshape'" in function:
         return "im2col and its adjoint"
     if file == "normalization.py":
         return "BatchNorm"
