@@ -8,14 +8,14 @@ that is chance, or learning by heart), and a floor, such as a Gaussian fit of th
 """
 
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
-from .digits import Quality, accuracy_score, compare_digits, gaussian_fit, measure, report_digits
-from .distances import frechet_distance, kernel_distance, precision_and_recall
-from .modes import Modes, count_modes, report_modes
+from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
+from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
+from .modes import count_modes, report_modes
 from .roc import auroc, roc_curve
 
 __all__ = [
-    "Modes", "Quality", "accuracy", "accuracy_score", "auroc", "compare_digits", "count_modes",
-    "cross_entropy", "frechet_distance", "gaussian_fit", "kernel_distance", "measure",
-    "precision_and_recall", "report_digits", "report_modes", "roc_curve", "shipped_classifier",
+    "CEILING", "Region", "accuracy", "accuracy_score", "auroc", "count_modes", "cross_entropy",
+    "frechet_distance", "gaussian_fit", "kernel_distance", "measure", "precision_and_recall",
+    "report_digits", "report_modes", "roc_curve", "shipped_classifier", "subjects",
     "train_classifier",
 ]
