@@ -151,7 +151,6 @@ def train(settings: argparse.Namespace) -> None:
             run.log(losses={"D loss": d_loss, "G loss": g_loss},
                     answers=game.answers(real_logits, fake_logits))
 
-    plots.save_player(run.frames(), run.out / "samples.html")
     if run.finished:
         metrics.report_modes(settings, laboratory.samples().numpy(), mixture)
 

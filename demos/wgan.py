@@ -99,7 +99,7 @@ def train(settings: argparse.Namespace) -> None:
     for step in run:
         if settings.track and (not distance or step % run.picture_every == 0):
             quality = metrics.measure(drawn.samples(settings.track))
-            distance = {"Frechet distance": Tensor(quality.frechet_distance)}
+            distance = {"Frechet distance": Tensor(quality["Frechet"])}
 
         if gradient:  # rates that fall to zero, as in its paper's runs on CIFAR-10
             optimizer_g.lr = settings.lr * run.time_left

@@ -112,7 +112,6 @@ def test_after_a_bad_answer_the_next_mirror_is_asked(server, tmp_path, kind):
 
 def test_an_answer_without_end_is_cut_off(server, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "_LARGEST_DOWNLOAD", 5000)
-    monkeypatch.setattr(downloads, "_CHUNK", 1000)
     with pytest.raises(DataError, match=r"[56],\d{3} of [34]\d,\d{3} bytes"):
         download(source(server, "good"), IMAGES, tmp_path)
 

@@ -10,12 +10,13 @@ import pytest
 
 import tinygan
 from tinygan import datasets, training
-from tinygan.backend import to_device, to_host
+from tinygan.backend import to_device
 from tinygan.datasets import Mixture, from_bytes
 from tinygan.metrics import (
+    CEILING,
+    Region,
     accuracy_score,
     auroc,
-    compare_digits,
     count_modes,
     digits,
     distances,
@@ -68,7 +69,7 @@ def test_samples_of_the_mixture_itself_capture_all_modes():
     modes = count_modes(samples, CENTERS, deviation=0.1)
     assert modes.captured == modes.covered == 3
     # In the plane a Gaussian has exp(-9/2) = 1.1 % of its mass beyond three deviations.
-    assert modes.on_one == pytest.approx(1 - numpy.exp(-4.5), abs=0.01)
+    assert float(modes.on_one) == pytest.approx(1 - numpy.exp(-4.5), abs=0.01)
 
 
 def test_samples_far_from_all_modes_capture_none():
@@ -78,9 +79,8 @@ def test_samples_far_from_all_modes_capture_none():
 def test_modes_are_counted_where_the_samples_are():
     """On a GPU without waiting for it; the curves to log are tensors on either device."""
     samples = numpy.float32(CENTERS[[0, 0, 0, 0, 0, 1]] + 0.01)
-    expected = count_modes(samples, CENTERS, deviation=0.1)
     seen = count_modes(to_device(samples), numpy.float32(CENTERS), deviation=0.1)
-    assert [float(to_host(value)) for value in map(numpy.asarray, seen)] == pytest.approx(expected)
+    assert seen == count_modes(samples, CENTERS, deviation=0.1) == (2, 2, 1.0, 3)
     assert {name: x.item() for name, x in seen.shares().items()} == pytest.approx(
         {"modes covered": 2 / 3, "on a mode": 1.0})
 
@@ -176,17 +176,18 @@ def test_precision_and_recall_of_constructed_sets():
     """Real points at 0 to 9; samples among the first five, and as many far away."""
     real = numpy.arange(10.0)[:, None]
     samples = numpy.array([0.1, 1.1, 2.1, 3.1, 100.1, 101.1, 102.1, 103.1])[:, None]
-    precision, recall = precision_and_recall(real, samples, neighbours=1)
+    precision, recall = precision_and_recall(Region(real, 1), Region(samples, 1))
     assert precision == 0.5
     assert recall == 0.5  # 0 to 4: a ball reaches 1 to each side
 
 
 def test_more_neighbours_make_the_regions_larger():
     real, samples = numpy.array([[0.0], [1.0], [5.0]]), numpy.array([[8.0], [20.0], [50.0]])
-    assert precision_and_recall(real, samples, neighbours=1)[0] == pytest.approx(1 / 3)  # 5 +- 4
-    assert precision_and_recall(real[:2], samples, neighbours=1)[0] == 0
+    precision, _ = precision_and_recall(Region(real, 1), Region(samples, 1))
+    assert precision == pytest.approx(1 / 3)  # 5 +- 4
+    assert precision_and_recall(Region(real[:2], 1), Region(samples, 1))[0] == 0
     with pytest.raises(ValueError):
-        precision_and_recall(real[:1], samples, neighbours=1)
+        Region(real[:1], 1)
 
 
 def test_precision_and_recall_agree_with_distances_taken_one_by_one(monkeypatch):
@@ -200,12 +201,13 @@ def test_precision_and_recall_agree_with_distances_taken_one_by_one(monkeypatch)
     expected = fraction(samples, real), fraction(real, samples)
     assert 0.1 < min(expected) and max(expected) < 1
     monkeypatch.setattr(distances, "BLOCK", 7)  # and whatever the size of the blocks
-    assert precision_and_recall(real, samples) == pytest.approx(expected)
+    assert precision_and_recall(Region(real), Region(samples)) == pytest.approx(expected)
 
 
 def test_one_sample_again_and_again_has_precision_but_no_recall():
     real = normal(200, 3)
-    precision, recall = precision_and_recall(real, numpy.tile(real[:1] + 1e-3, (50, 1)))
+    one = numpy.tile(real[:1] + 1e-3, (50, 1))
+    precision, recall = precision_and_recall(Region(real), Region(one))
     assert precision == 1 and recall == 0
 
 
@@ -284,24 +286,26 @@ def floors():
 
 def test_held_out_digits_are_near_to_real_ones_and_a_gaussian_fit_is_far(floors):
     real, fit = floors
-    assert real.frechet_distance < 2 and fit.frechet_distance > 20
-    assert real.frechet_distance == real.frechet_of_1000
-    assert abs(real.kernel_distance) < 4 * real.kernel_error
-    assert fit.kernel_distance > 10 * fit.kernel_error
-    assert min(real.precision, real.recall) > 0.8 and fit.recall < 0.2
-    assert real.conditional_accuracy >= 0.98 and fit.conditional_accuracy is None
+    assert real["Frechet"] < 2 and fit["Frechet"] > 20
+    assert min(real["precision"], real["recall"]) > 0.8 and fit["recall"] < 0.2
+    assert real["as asked"] >= 0.98 and "as asked" not in fit
 
 
-def test_the_histogram_counts_what_is_seen_and_the_entropy_follows(floors):
+def test_the_kernel_distance_of_held_out_digits_is_zero_up_to_its_error(floors):
+    real, fit = floors
+    spread, region = digits._real_digits()
+    seen = shipped_classifier().see(held_out())[0] / spread
+    value, error = kernel_distance(seen, region.points)
+    assert real["kernel"] == value and abs(value) < 4 * error
+    assert fit["kernel"] > 10 * error
+
+
+def test_a_single_digit_again_and_again_is_told_from_all_ten(floors):
     labels = datasets.mnist("held-out").labels
-    counts = numpy.bincount(labels, minlength=10) / 1000
-    assert floors[0].histogram == pytest.approx(counts.tolist(), abs=0.01)
-    assert floors[0].entropy == pytest.approx(math.log(10), abs=0.02)
     only_sevens = numpy.tile(held_out()[labels == 7], (12, 1, 1, 1))[:1000]
     sevens = measure(only_sevens, numpy.full(1000, 7))
-    assert sevens.histogram[7] == sevens.conditional_accuracy > 0.97
-    assert sevens.entropy < 0.2 and sevens.recall < 0.3
-    assert sevens.frechet_distance > 10 * floors[0].frechet_distance
+    assert sevens["as asked"] > 0.97 and sevens["recall"] < 0.3
+    assert sevens["Frechet"] > 10 * floors[0]["Frechet"]
 
 
 def test_too_few_images_are_refused():
@@ -325,20 +329,34 @@ def test_the_accuracy_score_of_wrong_labels_is_low(monkeypatch):
 # ---------------------------------------------------------------- beside floor and ceiling
 
 
-def test_digits_are_compared_with_a_floor_and_a_ceiling(floors):
+class Copies:
+    """Draws training digits; of the first half of them, another digit than was asked for."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def samples(self, count, seed, labels):
+        images, shown = datasets.mnist()
+        rows = [numpy.flatnonzero(shown == (i + (i < count // 2)) % 10)[i // 10]
+                for i in range(count)]
+        return from_bytes(images[rows])
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_digits_are_compared_with_a_floor_and_a_ceiling(floors, classes, tmp_path):
     real, fit = floors
-    images, labels = (array[:1000] for array in datasets.mnist())
-    images, labels = from_bytes(images), (labels + (numpy.arange(1000) < 500)) % 10  # half wrong
-    rows = compare_digits("copies", images, labels)
-    assert list(rows) == [digits.FLOOR, "copies", digits.CEILING]
+    settings = argparse.Namespace(out=tmp_path, seed=0, data="mnist", measure=1000)
+    report_digits(settings, Copies(classes))
+    rows = json.loads((tmp_path / "figures.json").read_text())
+    assert list(rows) == [digits.FLOOR, "samples of G", CEILING]
     floor, copies, ceiling = rows.values()
-    for row, quality in ((floor, fit), (ceiling, real)):
-        assert row["Frechet"] == pytest.approx(quality.frechet_distance)
-        assert (row["precision"], row["recall"]) == (quality.precision, quality.recall)
-    assert floor["Frechet"] > 10 * copies["Frechet"] and copies["precision"] == 1
-    assert "as asked" not in floor and ceiling["as asked"] == real.conditional_accuracy
-    assert copies["as asked"] == pytest.approx(0.5, abs=0.02)
-    assert not any("as asked" in row for row in compare_digits("copies", images).values())
+    assert floor == pytest.approx(fit) and floor["Frechet"] > 10 * copies["Frechet"]
+    assert copies["precision"] == 1
+    if classes:
+        assert ceiling == pytest.approx(real) and "as asked" not in floor
+        assert copies["as asked"] == pytest.approx(0.5, abs=0.02)
+    else:
+        assert not any("as asked" in row for row in rows.values())
 
 
 def reported(folder, **options):

@@ -1,9 +1,6 @@
 """Pictures, read back pixel by pixel, and files that are replaced whole or not at all."""
 
-import base64
 import errno
-import io
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +24,6 @@ from tinygan.plots import (
     save_graph,
     save_grid,
     save_laboratory,
-    save_player,
     save_roc,
     save_sheet,
 )
@@ -378,25 +374,6 @@ def test_the_pictures_of_the_readme_are_those_of_the_library(tmp_path):
     for name in ("tape_d_step.png", "tape_g_step.png"):
         with Image.open(tmp_path / name) as new, Image.open(folder / name) as kept:
             assert max(abs(a - b) for a, b in zip(new.size, kept.size, strict=True)) < 20
-
-
-# ---------------------------------------------------------------- a page that plays
-
-
-def test_a_player_holds_every_frame_and_needs_no_network(tmp_path):
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for i, path in enumerate(paths):
-        save_grid(shades(i + 2, 30, 50)[-1:], path, columns=1)
-    save_player(paths, tmp_path / "all.html")
-    page = (tmp_path / "all.html").read_text()
-    frames = re.findall(r'data:image/png;base64,([^"]+)"', page)
-    assert len(frames) == 3
-    for path, frame in zip(paths, frames, strict=True):
-        content = base64.b64decode(frame.replace("\\\n", ""))
-        with Image.open(io.BytesIO(content)) as seen, Image.open(path) as kept:
-            assert numpy.array_equal(pixels(seen.convert("RGB")), pixels(kept.convert("RGB")))
-    assert "://" not in page and "fa-" not in page and 'title="Play"' in page
-    assert sorted(tmp_path.iterdir()) == [*paths, tmp_path / "all.html"]
 
 
 # ---------------------------------------------------------------- points in the plane

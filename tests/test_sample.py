@@ -149,7 +149,7 @@ def test_a_digit_that_cannot_be_made_is_an_error(run, tmp_path, classes, options
         (["nowhere"], ["no checkpoint", "nowhere"]),
         (["nowhere", "--seed", "-1"], ["--seed", "-1"]),
         (["nowhere", "--count", "0"], ["--count", "above 0"]),
-        ([], ["checkpoint"]),
+        ([], ["required", "RUN"]),
     ],
 )
 def test_what_is_wrong_is_said_with_exit_status_2(options, words, tmp_path):
@@ -166,7 +166,7 @@ def test_a_run_that_draws_no_latents_draws_its_own_picture(run, tmp_path, monkey
             pass
 
         def draw(self, path):
-            plots.save_grid(numpy.ones((1, 2, 2, 1)), path)
+            plots.save_grid(numpy.ones((1, 2, 2, 1)), path, columns=1)
 
     folder = saved(tmp_path)
     monkeypatch.setattr(Demo, "pictures", lambda demo, *given: Square(*given))

@@ -27,6 +27,7 @@ from tinygan.training import checkpoints
 
 DEMOS = Path(__file__).parents[2] / "demos"
 COUNT = 5000  # samples that are measured
+PLACES = evaluate.PLACES | {"minutes": 1}  # the columns, with digits after the point
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 IMAGES = {  # the commands, at their defaults but for what is said
@@ -92,24 +93,20 @@ def images(systems: list[str], seeds: int, jobs: int, out: Path) -> Iterator[str
     found: dict[str, list[list[float]]] = {}
     for seed in range(seeds):
         pictures = {name: training.load(runs[name][seed]).pictures() for name in systems}
-        for name, samples, labels in evaluate.subjects(pictures, COUNT, seed):
-            quality = metrics.measure(samples, labels)
-            asked, score, minutes = quality.conditional_accuracy, math.nan, math.nan
-            if name == evaluate.HELD_OUT:
-                score = asked  # read by what learned from real digits
+        for name, samples, labels in metrics.subjects(pictures, COUNT, seed):
+            figures = metrics.measure(samples, labels)
+            if name == metrics.CEILING:
+                figures["score"] = figures["as asked"]  # read by what learned from real digits
             elif labels is not None:
-                score = metrics.accuracy_score(samples, labels, seed)
+                figures["score"] = metrics.accuracy_score(samples, labels, seed)
             if name in runs:
-                minutes = float((runs[name][seed] / "seconds").read_text()) / 60
-            found.setdefault(name, []).append([
-                quality.frechet_distance, quality.kernel_distance, quality.precision,
-                quality.recall, math.nan if asked is None else asked, score, minutes,
-            ])
-    yield "| | Frechet | kernel | precision | recall | as asked | score | minutes |"
-    yield "|---|---|---|---|---|---|---|---|"
+                figures["minutes"] = float((runs[name][seed] / "seconds").read_text()) / 60
+            found.setdefault(name, []).append([figures.get(title, math.nan) for title in PLACES])
+    yield f"| | {' | '.join(PLACES)} |"
+    yield "|" + "---|" * (1 + len(PLACES))
     for name, rows in found.items():
         title = f"{name}: `{IMAGES[name]}`" if name in IMAGES else name
-        cells = map(over_seeds, zip(*rows, strict=True), (2, 4, 3, 3, 3, 3, 1))
+        cells = map(over_seeds, zip(*rows, strict=True), PLACES.values())
         yield f"| {title} | {' | '.join(cells)} |"
 
 

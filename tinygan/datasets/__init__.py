@@ -3,12 +3,11 @@
 Letters: N examples, H high, W wide, C channels. Pixels stay bytes until a batch is on the device.
 """
 
-from .batches import Batches, from_bytes, to_bytes
+from .batches import Batches, DataError, Dataset, from_bytes, to_bytes
 from .downloads import ORIGINALS, Originals, download, original, read_idx
 from .folders import folder
-from .named import load
+from .named import load, mnist
 from .plane import PLANE, Mixture, grid, ring, spiral
-from .shipped import DataError, Dataset, mnist
 
 __all__ = [
     "ORIGINALS", "PLANE", "Batches", "DataError", "Dataset", "Mixture", "Originals", "download",

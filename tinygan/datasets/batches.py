@@ -1,13 +1,24 @@
-"""Batches of rows, in an order that a resumed run finds again; pixels to numbers and back."""
+"""What a data set is; its rows in batches, which a resumed run finds again; pixels as numbers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 from ..backend import to_device, to_host
+from ..files import UsageError
 from ..layers import require_same_arrays
-from .shipped import DataError
+
+
+class DataError(UsageError):
+    """Data that is missing, damaged or of another kind than it should be."""
+
+
+class Dataset(NamedTuple):
+    """Real examples in main memory: images uint8 (N, H, W, C), labels uint8 (N,) or None."""
+
+    images: numpy.ndarray
+    labels: numpy.ndarray | None
 
 
 class Batches:

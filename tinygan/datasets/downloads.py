@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import math
 import os
+import sys
 import urllib.request
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy
 
 from ..files import replacing
-from .shipped import DataError, Dataset, check_part
+from .batches import DataError, Dataset
 
 _CHUNK = 1 << 20  # bytes read at a time
 _LARGEST_DOWNLOAD = 1 << 26  # bytes
@@ -62,20 +63,24 @@ ORIGINALS = {
 }
 
 
+def check_part(part: str) -> None:
+    """Raise DataError for a part that no data set has."""
+    if part not in ("train", "held-out"):
+        raise DataError(f"unknown part {part!r}: use train or held-out")
+
+
 def original(name: str, part: str = "train", data_dir: Path | None = None) -> Dataset:
     """One part of a data set in ORIGINALS: images (N, H, W, 1) and labels 0 to 9.
 
     Files in data_dir or data_dir/NAME are read, gzipped or not; missing ones are downloaded into
-    data_dir/NAME, since every set uses the same file names. Without data_dir, NAME is a folder of
+    data_dir/NAME, since every set uses the same file names. Without data_dir it is
     $XDG_CACHE_HOME/tinygan or ~/.cache/tinygan. Raises DataError.
     """
     check_part(part)
     source = ORIGINALS[name]
-    if data_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folders = [cache / "tinygan" / name]
-    else:
-        folders = [Path(data_dir), Path(data_dir) / name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinygan"
+    base = cache if data_dir is None else Path(data_dir)
+    folders = [base, base / name]
     stem = "train" if part == "train" else "t10k"
     paths = []
     for file in (f"{stem}-images-idx3-ubyte.gz", f"{stem}-labels-idx1-ubyte.gz"):
@@ -116,18 +121,13 @@ def download(source: Originals, file: str, folder: Path, timeout: float = 20.0) 
     )
 
 
-def _fetch(url: str, checksum: str, timeout: float) -> bytearray:
+def _fetch(url: str, checksum: str, timeout: float) -> bytes:
     """The content of an address, if it is the right file. Raises OSError or HTTPException."""
-    from tqdm import tqdm
-
+    print(f"downloading {url}", file=sys.stderr)
     request = urllib.request.Request(url, headers={"User-Agent": "tinygan"})
-    content, name = bytearray(), url.rpartition("/")[2]
     with urllib.request.urlopen(request, timeout=timeout) as response:
         size = response.length  # None where the mirror does not tell
-        with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as progress:
-            while len(content) <= _LARGEST_DOWNLOAD and (chunk := response.read1(_CHUNK)):
-                content += chunk
-                progress.update(len(chunk))
+        content = response.read(_LARGEST_DOWNLOAD + 1)
     if hashlib.sha256(content).hexdigest() != checksum:
         promised = "" if size is None else f" of {size:,}"
         raise OSError(f"{len(content):,}{promised} bytes, whose SHA-256 is not the original's")

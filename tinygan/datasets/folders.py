@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy
 
-from .shipped import DataError, Dataset
+from .batches import DataError, Dataset
 
 _LARGEST_IMAGE = 1 << 25  # pixels that Pillow may unpack
 _DENSEST_IMAGE = 8 * 1032  # pixels in a byte: deflate packs at most 1032 bytes of 8 pixels in one

@@ -3,40 +3,24 @@
 import argparse
 import json
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy
 
-from .. import backend, datasets, metrics, training
-from ..datasets import from_bytes
+from .. import backend, metrics, training
 from ..files import UsageError, replacing
 from ..training.options import LARGEST
 
-HELD_OUT, GAUSSIAN = "held-out real digits", "Gaussian fit of the pixels"
-
-# The columns of the table: title, figure, digits after the point, how to read it.
-FIGURES = (
-    ("Frechet", "frechet_distance", 2,
-     "distance of Gaussians fitted to features of the samples and of the 9,000 real training "
-     "digits; lower is better, and fewer samples make it larger"),
-    ("of 1,000", "frechet_of_1000", 2,
-     "the same of the first 1,000 samples, to be compared with the 1,000 held-out digits"),
-    ("kernel", "kernel_distance", 4,
-     "squared distance that does not depend on the number of samples; 0, up to chance, if perfect"),
-    ("error", "kernel_error", 4, "standard error of the kernel distance"),
-    ("precision", "precision", 3,
-     "share of samples that lie among real digits; faint and noisy images do, too, since they lie "
-     "in the middle of all: read it with recall"),
-    ("recall", "recall", 3, "share of real digits that lie among samples: variety"),
-    ("entropy", "entropy", 3,
-     "of the shares of the ten digits, in nats: 2.303 if all are equal, 0 if there is one"),
-    ("as asked", "conditional_accuracy", 3, "share of samples seen as the digit of their label"),
-    ("score", "accuracy_score", 3,
-     "share of held-out digits read right by a classifier that learned from samples alone, with "
-     "their labels or, where they have none, those that the shipped classifier sees"),
-)
+# The columns of the table, with digits after the point, and how to read them.
+PLACES = {"Frechet": 2, "kernel": 4, "precision": 3, "recall": 3, "as asked": 3, "score": 3}
+READING = """\
+Frechet and kernel are distances from the 9,000 real training digits: lower is better, and fewer
+samples make the Frechet distance larger. Precision is the share of samples that lie among real
+digits, recall the share of real digits that lie among samples; faint and noisy images lie among
+real ones, too, so read the two together. As asked: the share seen as the digit of their label.
+Score, with --train: the share of held-out digits read right by a classifier that learned from the
+samples alone, with their labels or, where they have none, those that the shipped classifier sees.
+"""
 
 
 def options() -> argparse.Namespace:
@@ -78,31 +62,14 @@ def load_digits(path: Path) -> tuple[str, training.Pictures]:
     return f"{path}, step {trained.step}", pictures
 
 
-def subjects(
-    runs: dict[str, training.Pictures], count: int, seed: int
-) -> Iterator[tuple[str, numpy.ndarray, numpy.ndarray | None]]:
-    """Name, images and labels of everything that is measured: ceiling and floor, then the runs."""
-    held_out = datasets.mnist("held-out")
-    yield HELD_OUT, from_bytes(held_out.images), held_out.labels
-    yield GAUSSIAN, metrics.gaussian_fit(from_bytes(datasets.mnist().images), count, seed), None
-    for name, pictures in runs.items():
-        labels = numpy.arange(count) % pictures.classes if pictures.classes else None
-        yield name, pictures.samples(count, seed, labels), labels
-
-
-def print_figures(found: dict[str, dict[str, Any]]) -> None:
-    """The table of all figures that somebody has, the shares of the digits, how to read them."""
-    shown = [f for f in FIGURES if any(row.get(f[1]) is not None for row in found.values())]
-    print(training.table([title for title, *_ in shown], {
-        name: ["-" if row.get(figure) is None else f"{row[figure]:.{places}f}"
-               for _, figure, places, _ in shown]
-        for name, row in found.items()
+def print_figures(rows: dict[str, dict[str, float]]) -> None:
+    """The table of all figures that somebody has, and how to read it."""
+    titles = [title for title in PLACES if any(title in row for row in rows.values())]
+    print(training.table(titles, {
+        name: [f"{row[title]:.{PLACES[title]}f}" if title in row else "-" for title in titles]
+        for name, row in rows.items()
     }))
-    print("\n" + training.table([f"digit {i}" for i in range(10)], {
-        name: [f"{share:.1%}" for share in row["histogram"]] for name, row in found.items()
-    }) + "\n")
-    for title, _, _, reading in shown:
-        print(textwrap.fill(f"{title}: {reading}.", 92, subsequent_indent="    "))
+    print("\n" + textwrap.fill(READING, 92))
 
 
 def main() -> None:
@@ -111,18 +78,17 @@ def main() -> None:
     settings = options()
     backend.use_device(settings.device)
     runs = dict(load_digits(path) for path in settings.runs)
-    figures: dict[str, dict[str, Any]] = {}
-    bar = tqdm(subjects(runs, settings.count, settings.seed), total=2 + len(runs),
-               unit="set", leave=False, disable=None)
-    for name, images, labels in bar:
-        row = figures[name] = metrics.measure(images, labels)._asdict()
-        if settings.train and name == HELD_OUT:  # read by what learned from real digits
-            row["accuracy_score"] = row["conditional_accuracy"]
+    rows: dict[str, dict[str, float]] = {}
+    for name, images, labels in tqdm(metrics.subjects(runs, settings.count, settings.seed),
+                                     total=2 + len(runs), unit="set", leave=False, disable=None):
+        row = rows[name] = metrics.measure(images, labels)
+        if settings.train and name == metrics.CEILING:  # read by what learned from real digits
+            row["score"] = row["as asked"]
         elif settings.train:
-            row["accuracy_score"] = metrics.accuracy_score(images, labels, settings.seed)
+            row["score"] = metrics.accuracy_score(images, labels, settings.seed)
     if settings.json:
-        found = {"count": settings.count, "seed": settings.seed, "figures": figures}
+        found = {"count": settings.count, "seed": settings.seed, "figures": rows}
         with replacing(settings.json) as path:
             path.write_text(json.dumps(found, indent=2) + "\n")
     print(f"{settings.count:,} samples of each, and the 1,000 held-out digits\n")
-    print_figures(figures)
+    print_figures(rows)

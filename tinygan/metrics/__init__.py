@@ -8,9 +8,9 @@ that is chance, or learning by heart), and a floor, such as a Gaussian fit of th
 """
 
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
-from .digits import Quality, accuracy_score, compare_digits, gaussian_fit, measure, report_digits
-from .distances import frechet_distance, kernel_distance, precision_and_recall
-from .modes import Modes, count_modes, report_modes
+from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
+from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
+from .modes import count_modes, report_modes
 from .roc import auroc, roc_curve
 from .strangeness import (
     OneDigit,
@@ -24,9 +24,9 @@ from .strangeness import (
 )
 
 __all__ = [
-    "Modes", "OneDigit", "Quality", "Scores", "accuracy", "accuracy_score", "auroc",
-    "classical_scores", "compare_digits", "count_modes", "cross_entropy", "digits_option",
-    "frechet_distance", "gaussian_fit", "kernel_distance", "measure", "one_digit", "over_digits",
-    "pasted_strokes", "precision_and_recall", "report_digits", "report_modes", "roc_curve",
-    "shipped_classifier", "squared_distances", "train_classifier",
+    "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_score", "auroc",
+    "classical_scores", "count_modes", "cross_entropy", "digits_option", "frechet_distance",
+    "gaussian_fit", "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
+    "precision_and_recall", "report_digits", "report_modes", "roc_curve", "shipped_classifier",
+    "squared_distances", "subjects", "train_classifier",
 ]

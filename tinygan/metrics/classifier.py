@@ -7,7 +7,6 @@ To train it again, in a minute:  python -m tinygan.metrics.classifier
 import argparse
 import functools
 import math
-import sys
 import warnings
 from pathlib import Path
 
@@ -126,9 +125,8 @@ def main() -> None:
     print(f"{right:.1%} of the 1,000 held-out digits are read right; weights in {options.out}")
 
 
-# python -m imports the package, and with it this file, before it runs this file as __main__.
-# Python warns of the two copies; the one that was imported does the work.
+# python -m warns that the package has imported this file already; two copies do no harm.
 warnings.filterwarnings("ignore", message="'tinygan.metrics.classifier' found in sys.modules")
 
 if __name__ == "__main__":
-    training.run_main(sys.modules["tinygan.metrics.classifier"].main)
+    training.run_main(main)

@@ -72,16 +72,14 @@ class Region:
         ]).mean())
 
 
-def precision_and_recall(
-    real: numpy.ndarray, samples: numpy.ndarray, neighbours: int = 3
-) -> tuple[float, float]:
-    """The fraction of samples (N, F) in the region of the real (N', F), and the reverse.
+def precision_and_recall(real: Region, samples: Region) -> tuple[float, float]:
+    """The fraction of the samples in the region of the real points, and the reverse.
 
     Kynkäänniemi et al. 2019, eq. 1 and 2. Low precision: samples unlike anything real; low
     recall: real images that no sample comes near. Regions are generous where points are rare: in
     the middle of all features even noise has some precision.
     """
-    return Region(real, neighbours).holds(samples), Region(samples, neighbours).holds(real)
+    return real.holds(samples.points), samples.holds(real.points)
 
 
 def _squared_distances(points: numpy.ndarray, others: numpy.ndarray) -> Iterator[numpy.ndarray]:

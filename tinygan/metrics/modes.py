@@ -11,16 +11,17 @@ from ..tensor import Tensor
 
 
 class Modes(NamedTuple):
-    """What count_modes found."""
+    """What count_modes found: arrays () on the device, and M."""
 
-    captured: int  # modes with at least one sample on them
-    covered: int  # modes with a fifth or more of the samples that are due to them
-    on_one: float  # fraction of the samples that lie on a mode
+    captured: Any  # modes with at least one sample on them
+    covered: Any  # modes with a fifth or more of the samples that are due to them
+    on_one: Any  # fraction of the samples that lie on a mode
     of: int  # modes there are
 
     def shares(self) -> dict[str, Tensor]:
         """Two curves to log, from 0 to 1."""
-        return {"modes covered": Tensor(self.covered / self.of), "on a mode": Tensor(self.on_one)}
+        shares = {"modes covered": self.covered / self.of, "on a mode": self.on_one}
+        return {name: Tensor(share.astype(numpy.float32)) for name, share in shares.items()}
 
 
 def count_modes(samples: Any, centers: numpy.ndarray, deviation: float) -> Modes:
@@ -28,18 +29,13 @@ def count_modes(samples: Any, centers: numpy.ndarray, deviation: float) -> Modes
 
     A sample lies on the mode whose centre, of (M, 2), is nearest, if that is at most 3 deviations
     away; one such sample captures the mode (Srivastava et al. 2017, "VEEGAN", section 4.1;
-    Lin et al. 2018, "PacGAN", section 4.1). N / M samples are due to each mode. For samples on a
-    GPU the numbers stay there, as float32 arrays.
+    Lin et al. 2018, "PacGAN", section 4.1). N / M samples are due to each mode.
     """
-    on_host = isinstance(samples, numpy.ndarray)
-    arrays, dtype = (numpy, None) if on_host else (xp, numpy.float32)
-    distances = arrays.linalg.norm(samples[:, None] - arrays.asarray(centers), axis=2)  # (N, M)
-    nearest = distances.argmin(axis=1)[:, None] == arrays.arange(len(centers))
-    counts = (nearest & (distances <= 3 * deviation)).sum(axis=0, dtype=dtype)  # (M,)
-    captured = (counts > 0).sum(dtype=dtype)
-    covered = (5 * len(centers) * counts >= len(samples)).sum(dtype=dtype)
-    numbers = captured, covered, counts.sum() / len(samples)
-    return Modes(*(number.item() if on_host else number for number in numbers), len(centers))
+    distances = xp.linalg.norm(xp.asarray(samples)[:, None] - xp.asarray(centers), axis=2)  # (N, M)
+    nearest = distances.argmin(axis=1)[:, None] == xp.arange(len(centers))
+    counts = (nearest & (distances <= 3 * deviation)).sum(axis=0)  # (M,)
+    covered = 5 * len(centers) * counts >= len(samples)
+    return Modes((counts > 0).sum(), covered.sum(), counts.sum() / len(samples), len(centers))
 
 
 def report_modes(settings: Any, samples: numpy.ndarray, mixture: Mixture) -> None:
@@ -51,5 +47,7 @@ def report_modes(settings: Any, samples: numpy.ndarray, mixture: Mixture) -> Non
         "samples of G": samples,
         "real points": to_host(mixture.samples(len(samples))),
     }
-    found = {name: count_modes(array, *mixture)._asdict() for name, array in points.items()}
+    found = {name: {figure: xp.asarray(x).item()
+                    for figure, x in count_modes(array, *mixture)._asdict().items()}
+             for name, array in points.items()}
     training.report(settings.out, found, points)

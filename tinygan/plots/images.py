@@ -1,6 +1,5 @@
-"""Images side by side, one after another, and on a page that plays them."""
+"""Images side by side, and one after another."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,39 +41,3 @@ def save_animation(frames: Sequence[Path], path: Path, milliseconds: int = 120) 
             file, format="GIF", save_all=True, append_images=pictures[1:], duration=durations,
             loop=0,
         )
-
-
-# What matplotlib's player shows on its buttons are icons that it takes from the network.
-_ICONS = {
-    "minus": "-", "fast-backward": "|&lt;", "step-backward": "&lt;", "step-forward": "&gt;",
-    "fast-forward": "&gt;|", "plus": "+", "play fa-flip-horizontal": "&#9664;",
-    "pause": "&#10074;&#10074;", "play": "&#9654;",
-}
-
-
-def save_player(frames: Sequence[Path], path: Path, milliseconds: int = 250) -> None:
-    """Write pictures of one size as an HTML page that plays them, stops, and steps through them.
-
-    All is in the one file, which needs no network.
-    """
-    from matplotlib.animation import HTMLWriter
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    with Image.open(frames[0]) as first:
-        width, height = first.size
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-    image = figure.figimage(numpy.zeros((height, width, 3), numpy.uint8))
-    writer = HTMLWriter(fps=1000 / milliseconds, embed_frames=True, default_mode="once")
-    with replacing(path) as file:
-        with writer.saving(figure, file, dpi=100):
-            for frame in frames:
-                with Image.open(frame) as picture:
-                    image.set_data(numpy.asarray(picture.convert("RGB")))
-                writer.grab_frame()
-        page = re.sub(r"<link[^>]*>", "", file.read_text())
-        for name, sign in _ICONS.items():
-            page = page.replace(f'<i class="fa fa-{name}"></i>', sign)
-        file.write_text(page)
-
-
