@@ -12,7 +12,7 @@ from ..files import UsageError
 from . import checkpoints, watch
 
 LARGEST = 1_000_000_000  # no count of anything is larger
-NOT_INHERITED = {"out", "resume", "overwrite", "watch", "debug"}  # by a run that is resumed
+NOT_INHERITED = {"demo", "out", "resume", "overwrite", "watch", "debug"}  # by a resumed run
 Parser, Settings = argparse.ArgumentParser, argparse.Namespace
 
 
@@ -122,7 +122,8 @@ def main(
         settings = parser.parse_args()
         chosen = [name for name in instead or {} if getattr(settings, name) is not None]
         if settings.resume or chosen:
-            parser.set_defaults(**saved_options(parser, checkpoints.read(settings.out)))
+            saved = saved_settings(parser, checkpoints.read(settings.out))
+            parser.set_defaults(**vars(saved))
             settings = parser.parse_args()
         elif checkpoints.exists(settings.out) and not settings.overwrite:
             raise UsageError(
@@ -136,7 +137,7 @@ def main(
     run_main(demo)
 
 
-def saved_options(parser: Parser, checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
+def saved_settings(parser: Parser, checkpoint: checkpoints.Checkpoint) -> Settings:
     """The options of a checkpoint, read as if they were typed, and refused where those would be.
 
     Raises CheckpointError where another demo made it.
@@ -146,14 +147,12 @@ def saved_options(parser: Parser, checkpoint: checkpoints.Checkpoint) -> dict[st
         raise checkpoints.CheckpointError(
             f"this run was made by demos/{checkpoint.demo}.py, not by demos/{known['demo']}.py"
         )
-    kept = {name: value for name, value in checkpoint.options.items()
-            if name in known.keys() - {"demo"} - NOT_INHERITED and value is not None}
     words = []
-    for name, value in kept.items():
-        option = "--" + name.replace("_", "-")
-        words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
-    options = vars(parser.parse_args(words))
-    return {name: options[name] for name in kept}
+    for name, value in checkpoint.options.items():
+        if name in known.keys() - NOT_INHERITED and value is not None:
+            option = "--" + name.replace("_", "-")
+            words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
+    return parser.parse_args(words)
 
 
 def run_main(main: Callable[[], None]) -> None:
