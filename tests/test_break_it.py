@@ -59,7 +59,7 @@ a_real_run = pytest.mark.cpu_only("hundreds of steps, whose outcome is the same 
 @a_real_run
 def test_the_healthy_run_finds_all_modes(late):
     assert late("healthy", "modes covered") > 7 / 8
-    assert late("healthy", "on a mode") > 0.4
+    assert late("healthy", "on a mode") > 0.3  # within 3 deviations
     assert 0.4 < late("healthy", "D(x)") < 0.7
 
 

@@ -33,8 +33,10 @@ def dcgan_generator(
     Fractionally strided convolutions in place of upsampling; BatchNorm everywhere but at the
     output, where it would take a bias away again; ReLU everywhere but at the output, which is
     tanh. codes, which are not the paper's, turn so many numbers of z into one of so many codes.
-    Raises UsageError where there are more codes than numbers.
+    Raises UsageError where there are more codes than numbers, or the size is no multiple of 4.
     """
+    if size % 4:
+        raise UsageError(f"--size {size} is not a multiple of 4: use {size // 4 * 4 + 4}")
     if codes > latent:
         raise UsageError(
             f"{codes} codes are more than the {latent} numbers of a latent that turn into them: "

@@ -12,7 +12,7 @@ from ..files import UsageError
 from . import checkpoints, watch
 
 LARGEST = 1_000_000_000  # no count of anything is larger
-NOT_INHERITED = {"demo", "out", "resume", "overwrite", "watch", "debug"}  # by a resumed run
+NOT_INHERITED = {"help", "out", "resume", "overwrite", "watch", "debug"}  # by a resumed run
 Parser, Settings = argparse.ArgumentParser, argparse.Namespace
 
 
@@ -142,15 +142,15 @@ def saved_settings(parser: Parser, checkpoint: checkpoints.Checkpoint) -> Settin
 
     Raises CheckpointError where another demo made it.
     """
-    known = vars(parser.parse_args([]))
-    if checkpoint.demo != known["demo"]:
+    demo = parser.get_default("demo")
+    if checkpoint.demo != demo:
         raise checkpoints.CheckpointError(
-            f"this run was made by demos/{checkpoint.demo}.py, not by demos/{known['demo']}.py"
+            f"this run was made by demos/{checkpoint.demo}.py, not by demos/{demo}.py"
         )
     words = []
-    for name, value in checkpoint.options.items():
-        if name in known.keys() - NOT_INHERITED and value is not None:
-            option = "--" + name.replace("_", "-")
+    for action in parser._actions:
+        option, value = action.option_strings[0], checkpoint.options.get(action.dest)
+        if value is not None and action.dest not in NOT_INHERITED:
             words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
     return parser.parse_args(words)
 

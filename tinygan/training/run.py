@@ -264,5 +264,5 @@ class Run:
         states = {part: owner.state() for part, owner in self.parts.items()}
         for part, state in states.items():
             for name, array in state.items():
-                watch.check(array, f"step {self.step}", f"{name} of {part}, after its update")
+                watch.check(array, self.step, f"{name} of {part}, after its update")
         return states
