@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Run:
         if settings.resume:
             self._load()
         else:
-            self._prepare_folder()
+            self._clear_folder()
 
     @property
     def time_left(self) -> float:
@@ -230,18 +230,13 @@ class Run:
             for unfinished in folder.glob(".*.*"):  # what a killed run was writing
                 unfinished.unlink()
 
-    def _prepare_folder(self) -> None:
-        """Make the folder, without what a run before this one left there."""
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.out / "samples", ignore_errors=True)
-            for name in (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.json",
-                         "figures.npz"):
-                (self.out / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"cannot use {self.out}: {error.strerror}; choose another folder with --out"
-            ) from error
+    def _clear_folder(self) -> None:
+        """Remove what a run before this one left; where that fails, the first save says why."""
+        shutil.rmtree(self.out / "samples", ignore_errors=True)
+        for name in (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.json",
+                     "figures.npz"):
+            with suppress(OSError):
+                (self.out / name).unlink()
 
     # ------------------------------------------------------------ numbers that go wrong
 
