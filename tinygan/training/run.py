@@ -39,10 +39,11 @@ class Run:
     levels    (value, label) of a line to draw in curves.png, by the title of its panel
     epoch     steps in a pass over the data, for --epochs
 
-    In settings.out it leaves samples.png and samples/, samples.gif, log.csv, curves.png,
-    checkpoint.npz and the checkpoint before it. Ctrl-C finishes the step, saves, and says how to
-    continue; a second Ctrl-C stops at once. If a number that is logged was not finite at any
-    step, the run goes back to its last checkpoint and watches: see watch.py.
+    In settings.out it leaves samples.png and samples/, samples.gif, curves.png, checkpoint.npz
+    and the checkpoint before it, and log.csv, written anew with each checkpoint. Ctrl-C finishes
+    the step, saves, and says how to continue; a second Ctrl-C stops at once. If a number that is
+    logged was not finite at any step, the run goes back to its last checkpoint and watches: see
+    watch.py.
     """
 
     def __init__(
