@@ -94,9 +94,9 @@ def text(content):
     ("name", "content", "words"),
     [
         ("about.npy", text(about(format=2)), "format 2, and this version reads 3: train again"),
-        ("about.npy", text(about(step=-1)), "of step -1"),
-        ("about.npy", text(about(step="3")), "of step '3'"),
-        ("about.npy", text(about(demo=7)), "demo 7"),
+        ("about.npy", text(about(step=-1)), "its step is -1"),
+        ("about.npy", text(about(step="3")), "its step is '3'"),
+        ("about.npy", text(about(demo=7)), "its demo is 7"),
         ("about.npy", text(about(options=[])), "options is"),
         ("about.npy", text(about(panels={"losses": ["gain"]})), "panels are not those"),
         ("about.npy", text(b"{" * 3000), "damaged"),

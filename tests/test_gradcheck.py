@@ -561,7 +561,7 @@ def test_bad_usage_gives_one_sentence_and_status_two(student, capsys, arguments,
 @pytest.mark.parametrize(
     ("code", "message"),
     [("def f(:", "does not load: SyntaxError"), ("import missing_thing", "ModuleNotFoundError"),
-     ("x = 1", "defines no function")],
+     ("x = 1", "has no function whose name")],
 )
 def test_a_file_that_cannot_be_used_gives_status_two(student, capsys, code, message):
     with pytest.raises(SystemExit) as stop:

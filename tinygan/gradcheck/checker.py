@@ -46,9 +46,9 @@ def check_gradients(
     with _in_float64(function) as variables:
         tensors = [variable(value) for value in inputs]
         names = [f" ({parameter.name})" for parameter in parameters_of(function)]
-        for i, (tensor, name) in enumerate(zip(tensors, names + [""] * len(tensors), strict=False)):
+        for i, tensor in enumerate(tensors):
             if tensor.requires_grad:
-                variables[f"argument {i}{name}"] = tensor
+                variables[f"argument {i}{''.join(names[i : i + 1])}"] = tensor
         if not variables:
             raise ValueError(f"{title}: no input is a float array: nothing to check")
         y = _checked_output(title, function, tensors)
@@ -101,17 +101,18 @@ class _Check:
             raise self.mismatch(": the incoming gradient dy has changed", hints.IN_PLACE)
         return {x: dx.numpy() for x, dx in zip(self.variables, gradients, strict=True)}
 
-    def moved(self, x: Tensor, by: numpy.ndarray, compute: Callable[[], Tensor]) -> numpy.ndarray:
-        """The numbers that compute() gives while x is x + by."""
-        before, x.data = x.data, x.data + to_device(by)
-        numbers = compute().numpy()
+    def at(self, x: Tensor, numbers: numpy.ndarray, compute: Callable[[], Any]) -> Any:
+        """What compute() gives while x holds these numbers."""
+        before, x.data = x.data, to_device(numbers)
+        result = compute()
         x.data = before
-        return numbers
+        return result
 
-    def difference(self, x: Tensor, direction: numpy.ndarray, step: float = STEP) -> float:
+    def difference(self, x: Tensor, direction: numpy.ndarray) -> float:
         """The central difference of the loss along the direction."""
-        ahead = self.moved(x, step * direction, self.loss)
-        return float(ahead - self.moved(x, -step * direction, self.loss)) / (2 * step)
+        numbers, by = x.numpy(), self.step * direction
+        ahead, behind = self.at(x, numbers + by, self.loss), self.at(x, numbers - by, self.loss)
+        return float(ahead - behind) / (2 * self.step)
 
     def run(self, randomness: numpy.random.Generator) -> None:
         """Raise GradientMismatch if any variable's gradient is wrong."""
@@ -147,13 +148,14 @@ class _Check:
     def worst_place(self, name: str, gradient: numpy.ndarray) -> GradientMismatch:
         """The mismatch at the number of x whose gradient is most wrong."""
         measured = numpy.full(gradient.shape, numpy.nan)  # NaN where a place was not tried
-        worst, index = -1.0, ()
-        for place in numpy.random.default_rng(0).permutation(gradient.size)[:PLACES]:
-            here = tuple(int(i) for i in numpy.unravel_index(place, gradient.shape))
-            measured[here] = self.difference(self.variables[name], hints.unit(gradient.shape, here))
-            error = numpy.nan_to_num(abs(gradient[here] - measured[here]), nan=numpy.inf)
-            if error > worst:
-                worst, index = error, here
+        places = numpy.random.default_rng(0).permutation(gradient.size)[:PLACES]
+        for place in places:
+            direction = numpy.zeros(gradient.shape)
+            direction.flat[place] = 1
+            measured.flat[place] = self.difference(self.variables[name], direction)
+        errors = numpy.nan_to_num(abs(gradient - measured).flat[places], nan=numpy.inf)
+        worst = numpy.unravel_index(places[errors.argmax()], gradient.shape)
+        index = tuple(int(i) for i in worst)
         given, right = gradient[index] + 0.0, measured[index] + 0.0  # so that -0 is shown as 0
         ratio = given / right + 0.0 if right else float("nan")
         return self.mismatch(
@@ -180,14 +182,11 @@ def _checked_output(name: str, function: Callable[..., Any], inputs: list[Tensor
         if not numpy.array_equal(tensor.numpy(), copy, equal_nan=True):
             raise ValueError(f"{name} changes its argument {number}: work on a copy")
     if not isinstance(output, Tensor):
-        raise ValueError(
-            f"{name} returns a {type(output).__name__}, not one Tensor: forgot `record(...)`?"
-        )
+        kind = type(output).__name__
+        raise ValueError(f"{name} returns a {kind}, not one Tensor: forgot `record(...)`?")
     if output.dtype != numpy.float64:
-        raise ValueError(
-            f"{name} returns {output.dtype} for float64 inputs: look for a cast or a float32 "
-            "constant"
-        )
+        advice = "look for a cast or a float32 constant"
+        raise ValueError(f"{name} returns {output.dtype} for float64 inputs: {advice}")
     if not numpy.array_equal(output.numpy(), again.numpy(), equal_nan=True):
         raise ValueError(
             f"{name} returns different numbers for the same input: draw its random numbers "

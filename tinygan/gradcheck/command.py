@@ -71,16 +71,15 @@ def functions_of(target: str, parser: argparse.ArgumentParser) -> dict[str, Call
     except Exception as error:
         parser.error(f"{path} does not load: {type(error).__name__}: {error}")
     if wanted:
-        if not callable(names.get(wanted)):
-            parser.error(f"{path} has no function {wanted}")
-        return {wanted: names[wanted]}
-    public = {
-        name: value for name, value in names.items()
-        if inspect.isfunction(value) and value.__module__ == file.stem and name[0] != "_"
-    }
-    if not public:
-        parser.error(f"{path} defines no function whose name does not start with _")
-    return public
+        found = {wanted: names[wanted]} if callable(names.get(wanted)) else {}
+    else:
+        found = {
+            name: value for name, value in names.items()
+            if inspect.isfunction(value) and value.__module__ == file.stem and name[0] != "_"
+        }
+    if not found:
+        parser.error(f"{path} has no function {wanted or 'whose name does not start with _'}")
+    return found
 
 
 def example_inputs(

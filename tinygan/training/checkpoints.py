@@ -22,6 +22,7 @@ from ..files import UsageError, replacing
 
 FORMAT = 3
 FILE, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
+KINDS = {"demo": str, "step": int, "options": dict, "random": dict, "panels": dict}  # of `about`
 NAME = r"about\.npy|[^/.][^/]{0,99}/[^/.][^/]{0,99}\.npy"  # of a member of the archive
 
 
@@ -92,15 +93,13 @@ def _read(path: Path) -> Checkpoint:
         table = numpy.stack([*log.values()]) if log else numpy.zeros((0, 0))
         if table.ndim != 2 or table.dtype.kind not in "fi" or (log and "step" not in log):
             raise ValueError("its log is no table of numbers by step")
-        step, demo = about["step"], about["demo"]
-        if not (isinstance(step, int) and step >= 0 and isinstance(demo, str)):
-            raise ValueError(f"it is of step {step!r} and demo {demo!r}")
-        panels = _fields(about, "panels")
-        if [name for columns in panels.values() for name in columns] != [*log][1:]:
+        fields = {name: about[name] for name in KINDS}
+        for name, value in fields.items():
+            if not isinstance(value, KINDS[name]) or name == "step" and value < 0:
+                raise ValueError(f"its {name} is {value!r}")
+        if [name for columns in about["panels"].values() for name in columns] != [*log][1:]:
             raise ValueError("its panels are not those of its log")
-        return Checkpoint(
-            demo, step, _fields(about, "options"), _fields(about, "random"), panels, log, parts
-        )
+        return Checkpoint(**fields, log=log, parts=parts)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"there is no checkpoint {path}: name the folder of a run, or its {FILE}; "
@@ -114,14 +113,15 @@ def _arrays(path: Path) -> dict[str, numpy.ndarray]:
     """The arrays of an archive by their names, as large as the file, whatever it claims."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        # Ours are stored as they are, so that nothing unpacks to more than is there.
-        if (any(member.compress_type != zipfile.ZIP_STORED
-                or member.compress_size != member.file_size for member in members)
-                or sum(member.file_size for member in members) > path.stat().st_size):
-            raise ValueError("it is packed, or claims more than it holds")
         for member in members:
+            # Ours are stored as they are, so that nothing unpacks to more than is there.
+            if (member.compress_type != zipfile.ZIP_STORED
+                    or member.compress_size != member.file_size):
+                raise ValueError("it is packed")
             if not re.fullmatch(NAME, member.filename):
                 raise ValueError(f"it holds {member.filename[:60]!r}")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("it claims more than it holds")
         return {member.filename[: -len(".npy")]: _array(archive.read(member))
                 for member in members}
 
@@ -137,9 +137,3 @@ def _array(content: bytes) -> numpy.ndarray:
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"it holds an array of shape {shape} and dtype {dtype}")
     return array
-
-
-def _fields(about: dict[str, Any], name: str) -> dict[str, Any]:
-    if not isinstance(about[name], dict):
-        raise ValueError(f"its {name} is {about[name]!r}, expected names and values")
-    return about[name]

@@ -12,7 +12,7 @@ from ..files import UsageError
 from . import checkpoints, watch
 
 LARGEST = 1_000_000_000  # no count of anything is larger
-NOT_INHERITED = {"out", "resume", "overwrite", "watch", "debug"}  # by a run that is resumed
+NOT_INHERITED = {"help", "out", "resume", "overwrite", "watch", "debug"}  # by a resumed run
 Parser, Settings = argparse.ArgumentParser, argparse.Namespace
 
 
@@ -122,7 +122,8 @@ def main(
         settings = parser.parse_args()
         chosen = [name for name in instead or {} if getattr(settings, name) is not None]
         if settings.resume or chosen:
-            parser.set_defaults(**saved_options(parser, checkpoints.read(settings.out)))
+            saved = saved_settings(parser, checkpoints.read(settings.out))
+            parser.set_defaults(**vars(saved))
             settings = parser.parse_args()
         elif checkpoints.exists(settings.out) and not settings.overwrite:
             raise UsageError(
@@ -136,24 +137,22 @@ def main(
     run_main(demo)
 
 
-def saved_options(parser: Parser, checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
+def saved_settings(parser: Parser, checkpoint: checkpoints.Checkpoint) -> Settings:
     """The options of a checkpoint, read as if they were typed, and refused where those would be.
 
     Raises CheckpointError where another demo made it.
     """
-    known = vars(parser.parse_args([]))
-    if checkpoint.demo != known["demo"]:
+    demo = parser.get_default("demo")
+    if checkpoint.demo != demo:
         raise checkpoints.CheckpointError(
-            f"this run was made by demos/{checkpoint.demo}.py, not by demos/{known['demo']}.py"
+            f"this run was made by demos/{checkpoint.demo}.py, not by demos/{demo}.py"
         )
-    kept = {name: value for name, value in checkpoint.options.items()
-            if name in known.keys() - {"demo"} - NOT_INHERITED and value is not None}
-    words, spelled = [], {action.dest: action.option_strings for action in parser._actions}
-    for name, value in kept.items():
-        option = spelled[name][0]
-        words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
-    options = vars(parser.parse_args(words))
-    return {name: options[name] for name in kept}
+    words = []
+    for action in parser._actions:
+        option, value = action.option_strings[0], checkpoint.options.get(action.dest)
+        if value is not None and action.dest not in NOT_INHERITED:
+            words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
+    return parser.parse_args(words)
 
 
 def run_main(main: Callable[[], None]) -> None:

@@ -25,8 +25,8 @@ def report(
     }))
     with replacing(out / "figures.json") as path:
         path.write_text(json.dumps(rows, indent=2) + "\n")
-    with replacing(out / "figures.npz") as path, open(path, "wb") as file:
-        numpy.savez_compressed(file, **arrays)
+    with replacing(out / "figures.npz") as path:
+        numpy.savez_compressed(path, **arrays)
     print(f"Written to {out}/figures.json; what they were computed from, to figures.npz.")
 
 

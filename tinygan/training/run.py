@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,11 @@ class Run:
     levels    (value, label) of a line to draw in curves.png, by the title of its panel
     epoch     steps in a pass over the data, for --epochs
 
-    In settings.out it leaves samples.png and samples/, samples.gif, log.csv, curves.png,
-    checkpoint.npz and the checkpoint before it. Ctrl-C finishes the step, saves, and says how to
-    continue; a second Ctrl-C stops at once. If a number that is logged was not finite at any
-    step, the run goes back to its last checkpoint and watches: see watch.py.
+    In settings.out it leaves samples.png and samples/, samples.gif, curves.png, checkpoint.npz
+    and the checkpoint before it, and log.csv, written anew with each checkpoint. Ctrl-C finishes
+    the step, saves, and says how to continue; a second Ctrl-C stops at once. If a number that is
+    logged was not finite at any step, the run goes back to its last checkpoint and watches: see
+    watch.py.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Run:
         if settings.resume:
             self._load()
         else:
-            self._prepare_folder()
+            self._clear_folder()
 
     @property
     def time_left(self) -> float:
@@ -128,9 +129,9 @@ class Run:
 
     def curves(self) -> tuple[list[float], dict[str, dict[str, list[float]]]]:
         """The logged steps, and for each panel of a picture its curves by name."""
-        columns = {name: [row[name] for row in self.rows] for name in self.rows[0]}
-        return columns["step"], {
-            title: {name: columns[name] for name in names} for title, names in self.panels.items()
+        return [row["step"] for row in self.rows], {
+            title: {name: [row[name] for row in self.rows] for name in names}
+            for title, names in self.panels.items()
         }
 
     def late(self, part: float) -> dict[str, float]:
@@ -149,7 +150,7 @@ class Run:
     def _after_step(self, bar: Any) -> None:
         picture_is_due = self.step % self.picture_every == 0
         if self.step % self.log_every == 0:
-            bar.set_postfix(self._write_row())
+            bar.set_postfix(self._add_row())
         if picture_is_due:
             numbered = self.out / "samples" / f"{self.step:07}.png"
             self.draw(numbered)
@@ -158,18 +159,15 @@ class Run:
         if picture_is_due or self.finished or self.stopped:
             self.save()
 
-    def _write_row(self) -> dict[str, str]:
-        row = {"step": self.step} | {name: value.item() for name, value in self.latest.items()}
+    def _add_row(self) -> dict[str, str]:
+        """Read the latest numbers from the device into a row of the log; they are returned."""
         self._check_log()
+        numbers = {name: value.item() for name, value in self.latest.items()}
+        row = {"step": self.step} | numbers
         if self.rows and self.rows[0].keys() != row.keys():
             raise UsageError(f"the log has the columns {[*self.rows[0]]}, not {[*row]}")
         self.rows.append(row)
-        try:
-            with open(self.out / "log.csv", "a", newline="") as file:
-                _write_rows(file, [row], header=len(self.rows) == 1)
-        except OSError as error:
-            raise UsageError(f"cannot write {self.out / 'log.csv'}: {error.strerror}") from error
-        return {name: f"{value:.3f}" for name, value in row.items() if name != "step"}
+        return {name: f"{value:.3f}" for name, value in numbers.items()}
 
     def _finish(self) -> None:
         """Make what is made once, the animation and the curves, and say how it went."""
@@ -199,6 +197,14 @@ class Run:
             {name: numpy.array([row[name] for row in self.rows]) for name in columns},
             self._checked_parts(),
         ))
+        if self.rows:
+            self._write_log()
+
+    def _write_log(self) -> None:
+        with replacing(self.out / "log.csv") as path, open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows(row.keys() for row in self.rows[:1])
+            writer.writerows([f"{value:.6g}" for value in row.values()] for row in self.rows)
 
     def _load(self) -> None:
         """Take over the newest checkpoint, or nothing of it, and drop what came after it."""
@@ -217,8 +223,7 @@ class Run:
             part.load_state(saved.parts[name])
         self.step, self.rows, self.panels = saved.step, rows, saved.panels
         self.sum = Tensor(0.0)
-        with replacing(self.out / "log.csv") as path, open(path, "w", newline="") as file:
-            _write_rows(file, self.rows, header=True)
+        self._write_log()
         for picture in self.frames():
             if picture.stem.isdecimal() and int(picture.stem) > self.step:
                 picture.unlink()
@@ -226,30 +231,22 @@ class Run:
             for unfinished in folder.glob(".*.*"):  # what a killed run was writing
                 unfinished.unlink()
 
-    def _prepare_folder(self) -> None:
-        """Make the folder, without what a run before this one left there."""
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.out / "samples", ignore_errors=True)
-            for name in (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.json",
-                         "figures.npz"):
-                (self.out / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"cannot use {self.out}: {error.strerror}; choose another folder with --out"
-            ) from error
+    def _clear_folder(self) -> None:
+        """Remove what a run before this one left; where that fails, the first save says why."""
+        shutil.rmtree(self.out / "samples", ignore_errors=True)
+        for name in (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.json",
+                     "figures.npz"):
+            with suppress(OSError):
+                (self.out / name).unlink()
 
     # ------------------------------------------------------------ numbers that go wrong
 
     def _watching(self) -> Any:
         """The block in which every new Tensor is looked at."""
-        names: dict[Module, str] = {}
-        modules = [(name, part) for name, part in self.parts.items() if isinstance(part, Module)]
-        while modules:
-            name, module = modules.pop()
-            names[module] = name
-            modules += [(f"{inner} ({type(member).__name__})", member)
-                        for inner, member in module.members() if isinstance(member, Module)]
+        names = {part: name for name, part in self.parts.items() if isinstance(part, Module)}
+        for module in [module for part in names for module in part.modules()]:
+            names |= {member: f"{name} ({type(member).__name__})"
+                      for name, member in module.members() if isinstance(member, Module)}
         return watch.watching(names, lambda: self.step)
 
     def _check_log(self) -> None:
@@ -260,17 +257,8 @@ class Run:
 
     def _checked_parts(self) -> dict[str, dict[str, numpy.ndarray]]:
         """The states of all parts, in main memory."""
-        states = {name: part.state() for name, part in self.parts.items()}
-        for name, state in states.items():
-            for array_name, array in state.items():
-                watch.check(
-                    array, f"step {self.step}", f"{array_name} of {name}, after its update"
-                )
+        states = {part: owner.state() for part, owner in self.parts.items()}
+        for part, state in states.items():
+            for name, array in state.items():
+                watch.check(array, self.step, f"{name} of {part}, after its update")
         return states
-
-
-def _write_rows(file: Any, rows: list[dict[str, float]], header: bool) -> None:
-    writer = csv.DictWriter(file, rows[0] if rows else [])
-    if header and rows:
-        writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)

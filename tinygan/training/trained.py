@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..files import UsageError
 from . import checkpoints
 from .checkpoints import CheckpointError
-from .options import Settings, saved_options
+from .options import Settings, saved_settings
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -37,11 +37,10 @@ def load_demo(name: str) -> ModuleType:
 
     Only names are looked up, never paths. Raises UsageError where there is no such demo.
     """
-    folders = [PACKAGE / "demos", PACKAGE.parent / "demos"]
-    files = [folder / f"{name}.py" for folder in folders]
+    files = [folder / "demos" / f"{name}.py" for folder in (PACKAGE, PACKAGE.parent)]
     file = next((file for file in files if file.is_file()), None)
     if not re.fullmatch("[a-z0-9_]+", name) or file is None:
-        raise UsageError(f"there is no demo {name!r} in {folders[-1]}")
+        raise UsageError(f"there is no demo {name!r} in {PACKAGE.parent / 'demos'}")
     specification = importlib.util.spec_from_file_location(f"tinygan.demos.{name}", file)
     demo = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(demo)
@@ -57,9 +56,7 @@ def load(path: Path) -> Trained:
     checkpoint = checkpoints.read(path)
     try:
         demo = load_demo(checkpoint.demo)
-        parser = demo.options()
-        parser.set_defaults(**saved_options(parser, checkpoint))
-        settings = parser.parse_args([])
+        settings = saved_settings(demo.options(), checkpoint)
         settings.out = Path(path) if Path(path).is_dir() else Path(path).parent
         parts = demo.build(settings)
         for name, part in parts.items():

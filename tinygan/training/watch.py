@@ -36,12 +36,14 @@ def watching(names: Mapping[Module, str], step: Callable[[], int] = int) -> Iter
     def make_and_look(tensor: Tensor, *arguments: Any, **options: Any) -> None:
         make(tensor, *arguments, **options)
         places[id(tensor)] = place = _place(names, places)
-        if not _finite(tensor.data):
+        try:
+            check(tensor.data, step(), place)
+        except NotFinite:
             Tensor.__init__ = make  # it is found
             for parent in sys._getframe(1).f_locals.get("parents", ()):  # if record has called
                 if isinstance(parent, Tensor):
-                    check(parent.data, f"step {step()}", f"an input of {place}")
-            check(tensor.data, f"step {step()}", place)
+                    check(parent.data, step(), f"an input of {place}")
+            raise
 
     Tensor.__init__ = make_and_look
     try:
@@ -70,16 +72,12 @@ def _place(names: Mapping[Module, str], places: Mapping[int, str]) -> str:
     return ", in ".join(place) or "a new Tensor"
 
 
-def check(array: Any, when: str, where: str) -> None:
+def check(array: Any, step: int, where: str) -> None:
     """Raise NotFinite, with step and place, where an array of floats holds anything else."""
-    if not _finite(array):
-        kind = "nan" if numpy.isnan(to_host(array)).any() else "infinity"
+    numbers = to_host(array)
+    if numbers.dtype.kind == "f" and not numpy.isfinite(numbers).all():
+        kind = "nan" if numpy.isnan(numbers).any() else "infinity"
         raise NotFinite(
-            f"the first number that is not finite ({kind}) appears at {when}, in an array of "
+            f"the first number that is not finite ({kind}) appears at step {step}, in an array of "
             f"shape {array.shape}: {where}"
         )
-
-
-def _finite(array: Any) -> bool:
-    numbers = to_host(array)
-    return numbers.dtype.kind != "f" or bool(numpy.isfinite(numbers).all())
