@@ -34,7 +34,7 @@ LAMBDA, LATENT_PENALTY = 0.1, 0.3
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
         "anogan", __doc__, steps=1500, batch_size=32, latent=16, lr=4e-3, d_lr=2e-3, r1=0.3,
-        translate=1, width=8,
+        translate=1, width=12,
     )
     metrics.digits_option(parser)
     add = parser.add_argument
@@ -51,9 +51,9 @@ def options() -> argparse.ArgumentParser:
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
     width, latent = settings.width, settings.latent
-    G = networks.dcgan_generator(latent, 28, 1, width + width // 2)
-    D = networks.dcgan_discriminator(28, 1, width, settings.translate)
-    E = networks.dcgan_discriminator(28, 1, width, outputs=latent)  # (N, 28, 28, 1) to (N, latent)
+    G = networks.dcgan_generator(latent, 28, 1, width)
+    D = networks.dcgan_discriminator(28, 1, width, settings.translate, convolutions=2)
+    E = networks.dcgan_discriminator(28, 1, width, outputs=latent, convolutions=2)  # (N, latent)
     return {"G": G, "D": D, "E": E, "average of G": ExponentialMovingAverage(G, decay=0.995)}
 
 

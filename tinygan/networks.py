@@ -52,13 +52,14 @@ def dcgan_generator(
 
 def dcgan_discriminator(
     size: int, channels: int, width: int, max_shift: int = 0, batchnorm: bool = False,
-    outputs: int = 1,
+    outputs: int = 1, convolutions: int = 3,
 ) -> Sequential:
     """Images (N, S, S, C) to logits (N, outputs).
 
     Strided convolutions in place of pooling; LeakyReLU 0.2; no hidden dense layer; BatchNorm, if
     asked for, everywhere but at the input. Without it the weights start larger (He et al. 2015).
-    The last convolution lets D's features see whole strokes. An empty background, -1, becomes 0,
+    The third convolution lets D's features see whole strokes; two are enough for one kind of
+    image. An empty background, -1, becomes 0,
     as the padding is: otherwise every image would have a frame. Then images are moved by up to
     max_shift pixels, by the layer that is also .translation.
     """
@@ -70,13 +71,15 @@ def dcgan_discriminator(
         )
         return [layer, *([BatchNorm(filters)] if norm else []), LeakyReLU(0.2)]
 
-    eighth = (size // 4 + 1) // 2
-    network = Sequential(
-        AddConstant(1.0), RandomTranslation(max_shift),          # (N, S, S, C) in [0, 2]
-        *convolution(channels, width, 4, norm=False),            # (N, S/2, S/2, W)
-        *convolution(width, 2 * width, 4, norm=batchnorm),       # (N, S/4, S/4, 2W)
-        *convolution(2 * width, 4 * width, 3, norm=batchnorm),   # (N, S/8, S/8, 4W), rounded up
-        Flatten(), Dense(eighth * eighth * 4 * width, outputs),  # (N, outputs)
-    )
+    side, last = size // 4, 2 * width
+    layers = [
+        AddConstant(1.0), RandomTranslation(max_shift),         # (N, S, S, C) in [0, 2]
+        *convolution(channels, width, 4, norm=False),           # (N, S/2, S/2, W)
+        *convolution(width, 2 * width, 4, norm=batchnorm),      # (N, S/4, S/4, 2W)
+    ]
+    if convolutions == 3:
+        layers += convolution(2 * width, 4 * width, 3, norm=batchnorm)
+        side, last = (side + 1) // 2, 4 * width                 # (N, S/8, S/8, 4W), rounded up
+    network = Sequential(*layers, Flatten(), Dense(side * side * last, outputs))  # (N, outputs)
     network.translation = network.layers[1]
     return network
