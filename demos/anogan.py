@@ -4,15 +4,12 @@ Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Netw
 Discovery", 2017. A GAN learns images of one digit. For an image x a latent z is sought by gradient
 descent whose G(z) is near to x; with f, the last features of D, the score is
 
-    A(x) = (1 - lambda) |x - G(z)|^2 + lambda |f(x) - f(G(z))|^2                          (eq. 6)
+    A(x) = (1 - lambda) |x - G(z)|^2 + lambda |f(x) - f(G(z))|^2,  lambda = 0.1           (eq. 6)
 
-and x - G(z) shows where the image is strange. Departures: squares in place of absolute values; the
-search starts at the best of 1,000 random z (--starts 1 --search 100 comes near to the paper) and
-pays 0.3 |z|^2, or |z|^2 drifts away; D has R1 in place of BatchNorm. Then an encoder E learns to
-answer in place of the search (f-AnoGAN, Schlegl et al. 2019): minimise |x - G(E(x))|^2. With
---image FILE the run in --out marks what is strange in a picture of your own. At the end: AUROC on
-held-out digits and, by pixel, on pasted strokes of other digits, beside scores that need no
-network, of which PCA and the nearest neighbour are hard to beat.
+and x - G(z) shows where x is strange (--image FILE: in your own picture). Departures: squares; the
+search starts at the best of 1,000 random z (paper: --starts 1) and pays 0.3 |z|^2; R1 for D, not
+BatchNorm. Then an encoder E learns to replace the search (f-AnoGAN, Schlegl et al. 2019). At the
+end: AUROC on held-out digits and by pixel, beside scores that need no network, hard to beat.
 """
 
 import argparse
@@ -24,11 +21,9 @@ import numpy
 from tinygan import Tensor, datasets, losses, metrics, networks, no_grad, plots, training
 from tinygan.backend import random_normal, to_device
 from tinygan.layers import Module, Parameter, Sequential
-from tinygan.losses import R1_EVERY
-from tinygan.metrics import squared_distances
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-LAMBDA, LATENT_PENALTY = 0.1, 0.3
+LATENT_PENALTY = 0.3
 
 
 def options() -> argparse.ArgumentParser:
@@ -40,12 +35,9 @@ def options() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--encode", type=training.from_zero(1), default=0.3, metavar="PART",
         help="last part of the run, in which E learns")
-    add("--search", type=training.from_zero(10_000, int), default=10, metavar="N",
-        help="steps of the search for z")
-    add("--starts", type=training.positive(int), default=1000, metavar="N",
-        help="random z, from the best of which the search starts")
-    add("--image", type=Path, metavar="FILE",
-        help="do not train: mark what is strange in this picture of a digit, light on dark")
+    add("--search", type=training.from_zero(10_000, int), default=10, help="steps in search of z")
+    add("--starts", type=training.positive(int), default=1000, help="z, of which the best starts")
+    add("--image", type=Path, metavar="FILE", help="mark what is strange in this picture instead")
     return parser
 
 
@@ -63,10 +55,8 @@ def pictures(settings: argparse.Namespace, parts: dict[str, Any]) -> training.Pi
 
 
 def search(G: Module, images: numpy.ndarray, settings: argparse.Namespace) -> numpy.ndarray:
-    """The G(z) nearest to each image, for z of least |x - G(z)|^2 + LATENT_PENALTY |z|^2.
-
-    All images at once: the loss is a sum over them, so that each z has a gradient of its own.
-    """
+    """The G(z) nearest to each image: z minimises |x - G(z)|^2 + LATENT_PENALTY |z|^2, for all
+    images at once, since the loss is a sum over them and each z has a gradient of its own."""
     random = numpy.random.default_rng(settings.seed)
     starts = random.standard_normal((settings.starts, settings.latent), dtype=numpy.float32)
     made = training.apply(G, starts).reshape(len(starts), -1)
@@ -85,28 +75,23 @@ def search(G: Module, images: numpy.ndarray, settings: argparse.Namespace) -> nu
 
 
 def judge(data: metrics.OneDigit, settings: argparse.Namespace, parts: dict[str, Any]) -> Any:
-    """The scores of the judged images by name; writes the picture of the paper."""
+    """The scores of the judged images by name; draws what the paper shows."""
     (G, D, E, average), x = parts.values(), data.judged
     made = search(average.network, x, settings)
-    residual, length = squared_distances(x, made), numpy.sqrt(((x + 1) ** 2).sum(axis=(1, 2, 3)))
+    residual = metrics.squared_distances(x, made)
+    length = numpy.sqrt(metrics.squared_distances(x, -numpy.ones_like(x)))  # black is -1
     last_features = Sequential(*D.layers[:-1]).eval()
-    by_features = squared_distances(*(training.apply(last_features, y) for y in (x, made)))
-    encoded = squared_distances(x, training.apply(average.network, training.apply(E, x)))
-    pasted, masks = metrics.pasted_strokes(data, settings.seed)
-    repaired = search(average.network, pasted, settings)
-    found = metrics.auroc(abs(pasted - repaired).ravel(), masks.ravel())
-    print(f"By pixel, strokes of other digits pasted into this one: AUROC {100 * found:.1f} %.")
-    rows = []
-    for images, nearest in ((x[~data.strange], made[~data.strange]),
-                            (x[data.strange], made[data.strange]), (pasted, repaired)):
-        rows += [images[:10], nearest[:10], abs(images - nearest)[:10] - 1]
-    plots.save_grid(numpy.concatenate(rows), settings.out / "strange.png", columns=10)
+    by_features = metrics.squared_distances(*(training.apply(last_features, y) for y in (x, made)))
+    encoded = metrics.squared_distances(x, training.apply(average.network, training.apply(E, x)))
+    pasted, repaired = metrics.judge_strokes(
+        data, settings.seed, lambda images: search(average.network, images, settings))
+    kinds = [(x[kind], made[kind]) for kind in (~data.strange, data.strange)]
+    plots.save_differences([*kinds, (pasted, repaired)], settings.out / "strange.png")
     return {
-        "residual": residual, "residual / |x|": residual / length,
-        "lambda 0.1": (1 - LAMBDA) * residual + LAMBDA * by_features, "lambda 1": by_features,
-        "last G, not the average": squared_distances(x, search(G.eval(), x, settings)),
-        "encoder": encoded, "encoder / |x|": encoded / length,
-    }
+        "residual": residual, "residual / |x|": residual / length, "lambda 1": by_features,
+        "lambda 0.1": 0.9 * residual + 0.1 * by_features,
+        "last G, not the average": metrics.squared_distances(x, search(G.eval(), x, settings)),
+        "encoder": encoded, "encoder / |x|": encoded / length}
 
 
 def train_one(settings: argparse.Namespace) -> metrics.Scores | None:
@@ -117,14 +102,11 @@ def train_one(settings: argparse.Namespace) -> metrics.Scores | None:
     adam_d = Adam(D.parameters(), settings.d_lr, betas=(0.0, 0.9))
     adam_e = Adam(E.parameters(), 2e-3, betas=(0.9, 0.999))
     batches = datasets.Batches(data.normal, batch_size=settings.batch_size, seed=settings.seed)
-    run = training.Run(
-        settings, {**parts, "Adam of G": adam_g, "Adam of D": adam_d, "Adam of E": adam_e,
-                   "batches": batches}, pictures(settings, parts).draw, reading=game.reading,
-    )
+    learners = {"Adam of G": adam_g, "Adam of D": adam_d, "Adam of E": adam_e, "batches": batches}
+    run = training.Run(settings, parts | learners, pictures(settings, parts).draw,
+                       reading=game.reading)
 
-    def noise() -> Tensor:
-        return Tensor(random_normal(settings.batch_size, settings.latent))
-
+    batch, latent = settings.batch_size, settings.latent
     d_loss = g_loss = e_loss = Tensor(0.0)
     for step in run:
         real = Tensor(next(batches)[0])
@@ -134,17 +116,17 @@ def train_one(settings: argparse.Namespace) -> metrics.Scores | None:
 
             # (1) Update D: minimise -log D(x) - log(1 - D(G(z))).
             with no_grad():
-                fake = G(noise())
+                fake = G(Tensor(random_normal(batch, latent)))
             d_loss = objective = game.discriminator(D(real), D(fake))
-            if settings.r1 and step % R1_EVERY == 0:
-                objective = d_loss + (settings.r1 * R1_EVERY) * losses.r1_penalty(D, real)
+            if settings.r1 and step % losses.R1_EVERY == 0:
+                objective = d_loss + (settings.r1 * losses.R1_EVERY) * losses.r1_penalty(D, real)
             adam_d.zero_grad()
             objective.backward()
             adam_d.step()
 
             # (2) Update G: minimise -log D(G(z)).
             with D.frozen():
-                g_loss = game.generator(D(G(noise())))
+                g_loss = game.generator(D(G(Tensor(random_normal(batch, latent)))))
             adam_g.zero_grad()
             g_loss.backward()
             adam_g.step()
@@ -166,13 +148,12 @@ def train(settings: argparse.Namespace) -> None:
 
 
 def mark(settings: argparse.Namespace) -> None:
-    """Write the picture, the nearest that G makes, and where they differ as marked.png."""
-    image = datasets.from_bytes(datasets.picture(settings.image, 28, 1))[None]
-    trained = training.load(settings.out)
-    made = search(trained.parts["average of G"].network, image, trained.settings)
-    path = settings.out / "marked.png"
-    plots.save_grid(numpy.concatenate([image, made, abs(image - made) - 1]), path)
-    print(f"|x - G(z)|^2 = {squared_distances(image, made)[0]:.1f}; the picture is {path}.")
+    """Draw a picture of one's own, the nearest that G makes, and where they differ."""
+    x = datasets.from_bytes(datasets.picture(settings.image, 28, 1))[None]
+    G = training.load(settings.out).parts["average of G"].network
+    made = search(G, x, settings)
+    plots.save_differences([(x, made)], settings.out / "marked.png")
+    print(f"|x - G(z)|^2 is {((x - made) ** 2).sum():.1f}: see {settings.out / 'marked.png'}")
 
 
 if __name__ == "__main__":

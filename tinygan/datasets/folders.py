@@ -50,6 +50,17 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
     return Dataset(numpy.stack(images), None)
 
 
+def picture(path: Path, size: int, channels: int) -> numpy.ndarray:
+    """One JPEG or PNG file as a folder's images are read: uint8 (size, size, channels).
+
+    Raises DataError where it cannot be read.
+    """
+    try:
+        return _read_image(Path(path), size, channels)
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        raise DataError(f"{path} cannot be read as a picture ({error}): use JPEG or PNG") from error
+
+
 def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
     """One picture as uint8 (size, size, channels). Raises whatever Pillow raises."""
     from PIL import Image, ImageOps

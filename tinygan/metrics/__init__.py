@@ -17,6 +17,7 @@ from .strangeness import (
     Scores,
     classical_scores,
     digits_option,
+    judge_strokes,
     one_digit,
     over_digits,
     pasted_strokes,
@@ -26,7 +27,7 @@ from .strangeness import (
 __all__ = [
     "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_score", "auroc",
     "classical_scores", "count_modes", "cross_entropy", "digits_option", "frechet_distance",
-    "gaussian_fit", "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
-    "precision_and_recall", "report_digits", "report_modes", "roc_curve", "shipped_classifier",
-    "squared_distances", "subjects", "train_classifier",
+    "gaussian_fit", "judge_strokes", "kernel_distance", "measure", "one_digit", "over_digits",
+    "pasted_strokes", "precision_and_recall", "report_digits", "report_modes", "roc_curve",
+    "shipped_classifier", "squared_distances", "subjects", "train_classifier",
 ]

@@ -60,6 +60,24 @@ def pasted_strokes(
     return pasted, masks
 
 
+def judge_strokes(
+    data: OneDigit, seed: int, repair: Callable[[numpy.ndarray], numpy.ndarray]
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Print the AUROC by pixel of |x - repair(x)| on pasted strokes; the images and their repair.
+
+    Beside it stands that of the nearest normal image in place of the repaired one.
+    """
+    pasted, masks = pasted_strokes(data, seed)
+    repaired = repair(pasted)
+    flat = data.normal.reshape(len(data.normal), -1)
+    cost = (flat**2).sum(axis=1) - 2 * pasted.reshape(len(pasted), -1) @ flat.T
+    found = [100 * auroc(abs(pasted - other).ravel(), masks.ravel())
+             for other in (repaired, data.normal[cost.argmin(axis=1)])]
+    print("AUROC by pixel, strokes of other digits pasted in: {:.1f} %; with the nearest normal "
+          "image in place of G(z), {:.1f} %.".format(*found))
+    return pasted, repaired
+
+
 def classical_scores(data: OneDigit) -> Scores:
     """What needs no network: squared distances to the mean of the normal images, to the nearest
     one, and to the plane of their first 32 principal components."""

@@ -30,6 +30,13 @@ def save_grid(images: numpy.ndarray, path: Path, columns: int = 8) -> None:
         grid(images, columns).save(file, format="PNG")
 
 
+def save_differences(pairs: Sequence[tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
+    """Write for each pair (images, made), both (N, H, W, C), three rows of up to ten as a PNG:
+    the images, what was made of them, and where the two differ, |image - made|."""
+    rows = [row[:10] for images, made in pairs for row in (images, made, abs(images - made) - 1)]
+    save_grid(numpy.concatenate(rows), path, columns=len(rows[0]))
+
+
 def save_animation(frames: Sequence[Path], path: Path, milliseconds: int = 120) -> None:
     """Write pictures of one size as a GIF that repeats, the last one shown for two seconds."""
     from PIL import Image

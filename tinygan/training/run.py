@@ -177,6 +177,7 @@ class Run:
             plots.save_curves(*self.curves(), self.out / "curves.png", self.levels)
             print("In the last tenth of the run, on average: "
                   + ", ".join(f"{name} {value:.3f}" for name, value in self.late(1 / 10).items()))
+        if self.rows and self.reading:
             print(textwrap.fill(self.reading, 88))
         if not self.finished:
             print(f"Stopped after step {self.step}; all is saved. Continue with:\n"
