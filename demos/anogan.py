@@ -104,11 +104,11 @@ def train_one(settings: argparse.Namespace) -> metrics.Scores | None:
     batches = datasets.Batches(data.normal, batch_size=settings.batch_size, seed=settings.seed)
     learners = {"Adam of G": adam_g, "Adam of D": adam_d, "Adam of E": adam_e, "batches": batches}
     run = training.Run(settings, parts | learners, pictures(settings, parts).draw,
-                       reading=game.reading)
+                       reading="D and G play first; while E learns, they rest, at 0.")
 
     batch, latent = settings.batch_size, settings.latent
-    d_loss = g_loss = e_loss = Tensor(0.0)
     for step in run:
+        d_loss = g_loss = e_loss = Tensor(0.0)
         real = Tensor(next(batches)[0])
         if step <= last:
             falling = min(1, 2 * (1 - step / last))
