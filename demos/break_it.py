@@ -94,9 +94,7 @@ def train_one(settings: argparse.Namespace) -> View:
     view, optimizers = View(settings, parts), {"Adam of G": adam_g, "Adam of D": adam_d}
     run = view.run = training.Run(settings, parts | optimizers, view.draw)
 
-    def noise() -> Tensor:
-        return Tensor(random_normal(settings.batch_size, LATENT))
-
+    batch, modes = settings.batch_size, count_modes(view.samples().data, *RING).shares()
     for step in run:
         # Both rates fall to zero over the run: the players settle instead of circling.
         adam_g.lr = RATE * run.time_left
@@ -108,7 +106,7 @@ def train_one(settings: argparse.Namespace) -> View:
         # (1) Update D: minimise -log D(x) - log(1 - D(G(z))).
         strong = 302 if step == 1 else 2  # updates of a strong D, which has a start of 300
         for _ in range(strong if broken in ("d-too-strong", "saturating") else 1):
-            real, fake = Tensor(RING.samples(settings.batch_size)), G(noise())
+            real, fake = Tensor(RING.samples(batch)), G(Tensor(random_normal(batch, LATENT)))
             # The tape leads from the fake back into G. detach() cuts it: same numbers, no way
             # for D's gradients into G. (no_grad, as in mnist_gan.py, records no tape at all.)
             if broken != "no-detach":
@@ -125,17 +123,19 @@ def train_one(settings: argparse.Namespace) -> View:
 
         # (2) Update G: minimise -log D(G(z)).
         with D.frozen():
-            logits = D(G(noise()))
+            logits = D(G(Tensor(random_normal(batch, LATENT))))
             game.generator(logits).backward()
         if broken == "simultaneous":
             adam_d.step()  # only now: G's gradient was taken at the D before this step
         adam_g.step()
 
+        if step % run.log_every == 0:
+            modes = count_modes(view.samples().data, *RING).shares()
         with no_grad():
             run.log(losses={"D loss": d_loss},
                     answers={**game.answers(real_logits, fake_logits),
                              "D(G(z)) in G's step": sigmoid(logits).mean()},
-                    modes=count_modes(view.samples().data, *RING).shares())
+                    modes=modes)
     return view
 
 
