@@ -135,6 +135,9 @@ def test_several_digits_make_a_table_and_a_curve_each(tmp_path, capsys):
         assert (tmp_path / f"digit-{digit}" / "roc.png").exists()
     with numpy.load(tmp_path / "figures.npz") as file:
         assert file["2/DeepSVDD"].shape == (1000,)
+    with pytest.raises(SystemExit):
+        run("deepsvdd", tmp_path, *SMALL, "--digits", "2-3")
+    assert "digit-2 holds a run already" in capsys.readouterr().err
     for wrong in ("3-2", "all", "0-10"):
         with pytest.raises(SystemExit):
             run("deepsvdd", tmp_path / "other", "--digits", wrong)

@@ -13,6 +13,7 @@ import numpy
 
 from .. import datasets, plots, training
 from ..datasets import from_bytes
+from ..training import checkpoints
 from .roc import auroc, roc_curve
 
 Scores = dict[str, numpy.ndarray]  # by the name of what gave them, (N,)
@@ -120,6 +121,8 @@ def over_digits(
     for digit in digits:
         one = argparse.Namespace(**vars(settings) | {"digit": digit, "digits": None})
         one.out = settings.out / f"digit-{digit}" if several else settings.out
+        if several and checkpoints.exists(one.out) and not settings.overwrite:
+            raise training.UsageError(f"{one.out} holds a run already: replace it with --overwrite")
         found, data = train_one(one), one_digit(digit)
         if found is None:
             return
