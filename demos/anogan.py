@@ -7,9 +7,9 @@ descent whose G(z) is near to x; with f, the last features of D, the score is
     A(x) = (1 - lambda) |x - G(z)|^2 + lambda |f(x) - f(G(z))|^2,  lambda = 0.1           (eq. 6)
 
 and x - G(z) shows where x is strange (--image FILE: in your own picture). Departures: squares; the
-search starts at the best of 1,000 random z (paper: --starts 1) and pays 0.3 |z|^2; R1 for D, not
-BatchNorm. Then an encoder E learns to replace the search (f-AnoGAN, Schlegl et al. 2019). At the
-end: AUROC on held-out digits and by pixel, beside scores that need no network, hard to beat.
+search starts at the best of 1,000 random z (paper: --starts 1) and pays 0.3 |z|^2; D has R1. An
+encoder E then learns to replace the search (f-AnoGAN, Schlegl et al. 2019). At the end: AUROC,
+beside scores that need no network, and by pixel, with strokes of other digits pasted in.
 """
 
 import argparse
@@ -29,14 +29,16 @@ LATENT_PENALTY = 0.3
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
         "anogan", __doc__, steps=1500, batch_size=32, latent=16, lr=4e-3, d_lr=2e-3, r1=0.3,
-        translate=1, width=12,
+        width=12,
     )
     metrics.digits_option(parser)
     add = parser.add_argument
     add("--encode", type=training.from_zero(1), default=0.3, metavar="PART",
-        help="last part of the run, in which E learns")
-    add("--search", type=training.from_zero(10_000, int), default=10, help="steps in search of z")
-    add("--starts", type=training.positive(int), default=1000, help="z, of which the best starts")
+        help="share of the run, at its end, in which E learns")
+    add("--search", type=training.from_zero(10_000, int), default=10, metavar="N",
+        help="steps of the search for z")
+    add("--starts", type=training.positive(int), default=1000, metavar="N",
+        help="random z, from the best of which the search starts")
     add("--image", type=Path, metavar="FILE", help="mark what is strange in this picture instead")
     return parser
 
@@ -44,7 +46,7 @@ def options() -> argparse.ArgumentParser:
 def build(settings: argparse.Namespace) -> dict[str, Any]:
     width, latent = settings.width, settings.latent
     G = networks.dcgan_generator(latent, 28, 1, width)
-    D = networks.dcgan_discriminator(28, 1, width, settings.translate, convolutions=2)
+    D = networks.dcgan_discriminator(28, 1, width, max_shift=1, convolutions=2)
     E = networks.dcgan_discriminator(28, 1, width, outputs=latent, convolutions=2)  # (N, latent)
     return {"G": G, "D": D, "E": E, "average of G": ExponentialMovingAverage(G, decay=0.995)}
 
@@ -113,7 +115,6 @@ def train_one(settings: argparse.Namespace) -> metrics.Scores | None:
         if step <= last:
             falling = min(1, 2 * (1 - step / last))
             adam_g.lr, adam_d.lr = settings.lr * falling, settings.d_lr * falling
-
             # (1) Update D: minimise -log D(x) - log(1 - D(G(z))).
             with no_grad():
                 fake = G(Tensor(random_normal(batch, latent)))
@@ -123,7 +124,6 @@ def train_one(settings: argparse.Namespace) -> metrics.Scores | None:
             adam_d.zero_grad()
             objective.backward()
             adam_d.step()
-
             # (2) Update G: minimise -log D(G(z)).
             with D.frozen():
                 g_loss = game.generator(D(G(Tensor(random_normal(batch, latent)))))

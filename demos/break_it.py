@@ -8,7 +8,7 @@ no-detach: G finds few modes. D's loss runs back through the fake into G, which 
   gradient of -log D - log(1 - D), least where D answers 1/2: it is pushed away from modes that it
   has not found. (A zero_grad of G right before its backward() hides this: then it costs time.)
 no-zero-grad: The losses explode, and samples end far from the ring. backward() adds to the
-  gradients that are there: each step follows the sum of all since the start.
+  gradients that are there: each step follows the sum of all since the start (or --resume).
 saturating: G finds next to nothing. D is strong, as in d-too-strong, but G minimises
   log(1 - D(G(z))), whose slope by the logit is D(G(z)): what most needs to move weighs least.
 simultaneous: G answers the D from before its last step, and at most seeds finds the modes later.
@@ -17,8 +17,7 @@ beta1-0.9: The losses swing and most modes are lost. Adam remembers ten gradient
   each player keeps running towards where the other was, and overshoots.
 mixed-batchnorm: D sees through G in its own step and seems fooled in G's. BatchNorm takes mean
   and variance over real and fake together in D's step, but over fakes alone in G's.
-d-too-strong: G sits on a few modes. D has a start of 300 steps and makes two to G's one: nearly
-  certain everywhere, it leads G to the nearest modes alone.
+d-too-strong: G sits on a few modes. D has a start of 300 steps and makes two to G's one.
 d-too-weak: D's loss is near its balance, 2 log 2 = 1.386, yet the samples are bad. At a tenth of
   G's rate D cannot keep up, and tells G next to nothing about the data.
 """
@@ -141,9 +140,11 @@ def train_one(settings: argparse.Namespace) -> View:
 
 def train(settings: argparse.Namespace) -> None:
     """The chosen run in --out and the healthy one in a folder there; with --all, all in folders."""
+    if settings.all:
+        training.require_free(settings, *(settings.out / name for name in NAMES))
     views: dict[str, View] = {}
     for name in NAMES if settings.all else dict.fromkeys([settings.broken, "healthy"]):
-        one = argparse.Namespace(**vars(settings) | {"broken": name})
+        one = argparse.Namespace(**vars(settings) | {"broken": name, "all": False})
         if settings.all or name != settings.broken:
             one.out, one.resume = settings.out / name, False
         views[name] = train_one(one)

@@ -9,10 +9,9 @@ as it can to a fixed centre c; the score of an image is |phi(x) - c|^2. One-clas
 
     min over R, W  R^2 + mean max(0, |phi(x; W) - c|^2 - R^2) / nu + decay / 2 |W|^2
 
-This is no GAN, though courses list it among them: no generator, no game. It stands beside AnoGAN
-since it answers the same question, sooner. What keeps phi from answering c to everything: no
-biases, no bounded activations, a centre that is not 0 (propositions 1 to 3), found by a first pass
-after an autoencoder's training. At the end: AUROC on held-out digits, beside classical scores.
+This is no GAN, though courses list it among them; it stands beside AnoGAN, whose question it answers
+sooner. What keeps phi from answering c to everything: no biases, no bounded activations, a centre
+that is not 0 (propositions 1 to 3). At the end: AUROC on held-out digits, beside classical scores.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from tinygan.functions import relu
 from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam
 
-FEATURES, DECAY, LEAST = 32, 1e-6, 0.1  # LEAST: of |c_i|, since weights of 0 could reach a 0
+FEATURES, DECAY, LEAST = 32, 1e-6, 0.1  # LEAST |c_i|: weights of 0 would reach a centre of 0
 
 
 def options() -> argparse.ArgumentParser:
@@ -140,14 +139,15 @@ def train_one(settings: argparse.Namespace) -> dict[str, numpy.ndarray] | None:
             (loss + decay).backward()
             adam_phi.step()
         run.log(loss={"loss": loss})
-
     if not run.finished:
         return None
     scores = view.scores(normalize_contrast(view.data.judged))
     print(f"Scores: mean {scores.mean():.4g}, deviation {scores.std():.4g}.")
     if nu:  # on unseen images it is not nu: phi was fitted to the training images alone
         seen, unseen = view.scores(view.normal), scores[~view.data.strange]
+        sphere.radius_squared.data[...] = numpy.quantile(seen, 1 - nu)
         outside = [(part > numpy.quantile(seen, 1 - nu)).mean() for part in (seen, unseen)]
+        run.save()
         print("Outside the sphere: {:.3f} of training, {:.3f} of unseen images.".format(*outside))
     return {"DeepSVDD": scores}
 

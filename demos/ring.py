@@ -80,7 +80,7 @@ class Laboratory:
         self.settings, self.G, self.D = settings, parts["G"], parts["D"]
         self.game, self.mixture = losses.GAMES[settings.loss](), datasets.PLANE[settings.data]()
         self.latents = Tensor(random_normal(MEASURED, settings.latent))
-        self.real = Tensor(self.mixture.samples(SHOWN // settings.pack * settings.pack))
+        self.real = Tensor(self.mixture.samples(SHOWN))
         self.run: training.Run | None = None
 
     def samples(self) -> Tensor:

@@ -149,7 +149,7 @@ def test_the_figures_tell_the_known_generators_apart(found):
 
 def test_a_generator_of_something_else_is_refused(runs, monkeypatch, tmp_path):
     clothes = saved(tmp_path, labels=False, data="fashion")
-    with pytest.raises(UsageError, match="trained on fashion, but these figures know only digits"):
+    with pytest.raises(UsageError, match="trained on fashion, but these figures are of"):
         ask(monkeypatch, runs[0], clothes)
 
 

@@ -93,8 +93,6 @@ def test_a_trained_run_has_its_options_and_its_weights(run):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"demo": "no_such_demo"}, "no demo 'no_such_demo'"),
-        ({"demo": "../demos/mnist_gan"}, "no demo"),
         ({"demo": "cgan"}, "can't be made again"),
         ({"options": {"latent": 6}}, "layers.0.weight"),
         ({"options": {"latent": "many"}}, "can't be made again"),
@@ -110,6 +108,13 @@ def test_what_cannot_be_made_again_is_one_sentence(change, words, run, tmp_path)
     with pytest.raises(training.CheckpointError) as error:
         training.load(tmp_path)
     assert words in str(error.value) and "train again" in str(error.value)
+
+
+def test_a_run_of_a_demo_that_is_not_there_is_one_sentence(run, tmp_path):
+    for name in ("no_such_demo", "../demos/mnist_gan"):
+        checkpoints.write(tmp_path, checkpoints.read(run)._replace(demo=name))
+        with pytest.raises(UsageError, match="there is no demo"):
+            training.load(tmp_path)
 
 
 def test_only_demos_are_found_by_their_names():

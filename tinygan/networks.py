@@ -58,10 +58,9 @@ def dcgan_discriminator(
 
     Strided convolutions in place of pooling; LeakyReLU 0.2; no hidden dense layer; BatchNorm, if
     asked for, everywhere but at the input. Without it the weights start larger (He et al. 2015).
-    The third convolution lets D's features see whole strokes; two are enough for one kind of
-    image. An empty background, -1, becomes 0,
-    as the padding is: otherwise every image would have a frame. Then images are moved by up to
-    max_shift pixels, by the layer that is also .translation.
+    The third convolution lets D's features see whole strokes; for one kind of image two are
+    enough. An empty background, -1, becomes 0, as the padding is: otherwise every image would have
+    a frame. Then .translation moves images by up to max_shift pixels.
     """
 
     def convolution(inputs: int, filters: int, kernel: int, norm: bool) -> list[Module]:

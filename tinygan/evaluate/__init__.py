@@ -49,12 +49,12 @@ def options() -> argparse.Namespace:
 def load_digits(path: Path) -> tuple[str, training.Pictures]:
     """A run and what draws its pictures. Raises UsageError unless these are digits."""
     trained = training.load(path)
-    pictures, data = trained.pictures(), getattr(trained.settings, "data", "no images")
+    pictures, data = trained.pictures(), getattr(trained.settings, "data", "something else")
     digits = isinstance(pictures, training.Pictures) and data in ("mnist", "mnist-full")
     image = pictures.samples(1) if digits else numpy.zeros(1)
     if image.shape[1:] != (28, 28, 1):
         raise UsageError(
-            f"{path} was trained on {data}, but these figures know only digits of 28 x 28: give a "
+            f"{path} was trained on {data}, but these figures are of all ten digits: give a "
             "run with --data mnist or mnist-full"
         )
     if not numpy.isfinite(image).all():

@@ -13,7 +13,6 @@ import numpy
 
 from .. import datasets, plots, training
 from ..datasets import from_bytes
-from ..training import checkpoints
 from .roc import auroc, roc_curve
 
 Scores = dict[str, numpy.ndarray]  # by the name of what gave them, (N,)
@@ -104,7 +103,8 @@ def digits_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--digit", type=int, choices=range(10), default=4, metavar="K",
                         help="the digit that is normal")
     parser.add_argument("--digits", type=several, metavar="A-B",
-                        help="train on each of these digits in turn, in folders of --out")
+                        help="train on each of these digits in turn, in folders of --out; "
+                        "random numbers go on from one to the next")
 
 
 def over_digits(
@@ -116,13 +116,13 @@ def over_digits(
     """
     several = settings.digits
     digits = range(int(several[0]), int(several[2]) + 1) if several else [settings.digit]
+    if several:
+        training.require_free(settings, *(settings.out / f"digit-{digit}" for digit in digits))
     rows: dict[str, dict[str, float]] = {}
     arrays: dict[str, Any] = {}
     for digit in digits:
         one = argparse.Namespace(**vars(settings) | {"digit": digit, "digits": None})
         one.out = settings.out / f"digit-{digit}" if several else settings.out
-        if several and checkpoints.exists(one.out) and not settings.overwrite:
-            raise training.UsageError(f"{one.out} holds a run already: replace it with --overwrite")
         found, data = train_one(one), one_digit(digit)
         if found is None:
             return
@@ -130,7 +130,7 @@ def over_digits(
         for name, scores in (classical_scores(data) | found).items():
             rows.setdefault(name, {})[str(digit)] = 100 * auroc(scores, data.strange)
             curves[name] = roc_curve(scores, data.strange)
-            arrays[f"{digit}/{name}".replace(" ", "_")] = scores
+            arrays["_".join([str(digit), *re.findall(r"\w+", name)])] = scores
         plots.save_roc(curves, one.out / "roc.png")
     means = {name: {"mean": sum(row.values()) / len(row)} for name, row in rows.items()}
     print("AUROC in percent, by the normal digit:")

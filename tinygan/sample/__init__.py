@@ -16,7 +16,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tinygan sample", allow_abbrev=False,
         description="Draw pictures with a trained run: samples of its generator, a row for each "
-        "class if it has labels. Runs that draw something else, such as pairs of images, draw the "
+        "class if it has labels. Runs that draw something else, such as points, draw the "
         "picture that they show during training.",
     )
     add, whole = parser.add_argument, training.positive(int)
@@ -78,7 +78,6 @@ def draw_samples(settings: argparse.Namespace, pictures: training.Pictures) -> i
 def main() -> None:
     settings = options()
     backend.use_device(settings.device)
-    backend.seed(settings.seed or 0)
     trained = training.load(settings.run)
     pictures, drawn = trained.pictures(), "picture"
     if isinstance(pictures, training.Pictures):

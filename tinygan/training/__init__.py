@@ -1,7 +1,7 @@
 """What every demo needs around its update: options, the run, checkpoints, trained runs."""
 
 from .checkpoints import CheckpointError
-from .options import UsageError, from_zero, main, parser, positive, run_main
+from .options import UsageError, from_zero, main, parser, positive, require_free, run_main
 from .pictures import Pictures, apply, interpolate
 from .report import report, table
 from .run import Run
@@ -9,5 +9,6 @@ from .trained import Trained, load
 
 __all__ = [
     "CheckpointError", "Pictures", "Run", "Trained", "UsageError", "apply", "from_zero",
-    "interpolate", "load", "main", "parser", "positive", "report", "run_main", "table",
+    "interpolate", "load", "main", "parser", "positive", "report", "require_free", "run_main",
+    "table",
 ]

@@ -25,7 +25,8 @@ def positive(kind: type) -> Callable[[str], Any]:
 
 def from_zero(limit: float = math.inf, kind: type = float) -> Callable[[str], Any]:
     """A type for argparse: a number from zero to below the limit."""
-    return _number(kind, lambda value: 0 <= value < limit, f"from 0 to below {limit}")
+    range_ = "from 0" if limit == math.inf else f"from 0 to below {limit}"
+    return _number(kind, lambda value: 0 <= value < limit, range_)
 
 
 def _number(kind: type, fits: Callable[[Any], bool], range_: str) -> Callable[[str], Any]:
@@ -47,7 +48,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "steps": {"type": _whole, "metavar": "N", "help": "training steps"},
     "batch_size": {"type": _whole, "metavar": "N", "help": "examples in a batch"},
     "latent": {"type": _whole, "metavar": "N", "help": "numbers in a latent z ~ N(0, 1)"},
-    "lr": {"type": _rate, "metavar": "RATE", "help": "learning rate (of G, if D has its own)"},
+    "lr": {"type": _rate, "metavar": "RATE", "help": "learning rate (of G, where D has its own)"},
     "d_lr": {"type": _rate, "metavar": "RATE", "help": "learning rate of D"},
     "beta1": {"type": from_zero(1), "metavar": "RATE",
               "help": "share of the past in Adam's mean of the gradients"},
@@ -61,7 +62,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "translate": {"type": from_zero(100, int), "metavar": "N",
                   "help": "for the first 60 %% of the run, shift D's images by up to N pixels"},
     "width": {"type": _whole, "metavar": "N",
-              "help": "channels after D's first convolution; the other layers scale with it"},
+              "help": "channels or units after the first layer; the others scale with it"},
     "data": {"help": "mnist (9,000 digits that ship with tinygan: no network needed), mnist-full, "
              "fashion (both downloaded unless in --data-dir) or folder:PATH"},
     "size": {"type": _whole, "metavar": "PIXELS", "help": "side of the images of a folder"},
@@ -125,16 +126,23 @@ def main(
             saved = saved_settings(parser, checkpoints.read(settings.out))
             parser.set_defaults(**vars(saved))
             settings = parser.parse_args()
-        elif checkpoints.exists(settings.out) and not settings.overwrite:
-            raise UsageError(
-                f"{settings.out} holds a run already: continue it with --resume, replace it with "
-                "--overwrite, or choose another folder with --out"
-            )
+        else:
+            require_free(settings, settings.out)
         backend.use_device(settings.device)
         backend.seed(settings.seed)
         (instead[chosen[0]] if chosen else train)(settings)
 
     run_main(demo)
+
+
+def require_free(settings: Settings, *folders: Path) -> None:
+    """Raise UsageError where one of the folders holds a run that is not to be replaced."""
+    taken = [folder for folder in folders if checkpoints.exists(folder)]
+    if taken and not settings.overwrite:
+        raise UsageError(
+            f"{taken[0]} holds a run already: continue it with --resume, replace it with "
+            "--overwrite, or choose another folder with --out"
+        )
 
 
 def saved_settings(parser: Parser, checkpoint: checkpoints.Checkpoint) -> Settings:

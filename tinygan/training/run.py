@@ -87,6 +87,9 @@ class Run:
         """The numbers of the steps that are still to be made."""
         from tqdm import tqdm
 
+        if self.step > self.settings.steps:
+            raise UsageError(f"the run in {self.out} has made {self.step} steps already, which is "
+                             f"more than --steps {self.settings.steps}")
         print(f"{self.settings.steps} steps on {backend.device()}; everything goes to {self.out}/")
         if self.step == 0:
             self.save()
@@ -225,11 +228,15 @@ class Run:
         self.step, self.rows, self.panels = saved.step, rows, saved.panels
         self.sum = Tensor(0.0)
         self._write_log()
+        for parameter in [p for part in self.parts.values() if isinstance(part, Module)
+                          for p in part.parameters()]:
+            parameter.grad = None
         for picture in self.frames():
             if picture.stem.isdecimal() and int(picture.stem) > self.step:
                 picture.unlink()
-        for folder in (self.out, self.out / "samples"):
-            for unfinished in folder.glob(".*.*"):  # what a killed run was writing
+        for pattern in (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*",
+                        "samples/.*.png.*"):  # what a killed run was writing
+            for unfinished in self.out.glob(pattern):
                 unfinished.unlink()
 
     def _clear_folder(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from .. import backend
 from ..files import UsageError
 from . import checkpoints
 from .checkpoints import CheckpointError
@@ -57,10 +58,13 @@ def load(path: Path) -> Trained:
     try:
         demo = load_demo(checkpoint.demo)
         settings = saved_settings(demo.options(), checkpoint)
+        backend.seed(settings.seed)  # what build and pictures draw is what the run drew
         settings.out = Path(path) if Path(path).is_dir() else Path(path).parent
         parts = demo.build(settings)
         for name, part in parts.items():
             part.load_state(checkpoint.parts[name])
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:  # options and arrays of a file may be wrong in any way
         raise CheckpointError(f"{path} can't be made again ({error!r}): train again") from error
     return Trained(demo, settings, parts, checkpoint.step)
