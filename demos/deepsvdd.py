@@ -9,9 +9,9 @@ as it can to a fixed centre c; the score of an image is |phi(x) - c|^2. One-clas
 
     min over R, W  R^2 + mean max(0, |phi(x; W) - c|^2 - R^2) / nu + decay / 2 |W|^2
 
-This is no GAN, though courses list it among them; it stands beside AnoGAN, whose question it answers
-sooner. What keeps phi from answering c to everything: no biases, no bounded activations, a centre
-that is not 0 (propositions 1 to 3). At the end: AUROC on held-out digits, beside classical scores.
+This is no GAN, though courses list it among them; it stands beside AnoGAN since it answers the same
+question, sooner. What keeps phi from answering c to everything: no biases, no bounded activations,
+a centre not at 0 (propositions 1 to 3). At the end: AUROC on held-out digits, beside others'.
 """
 
 import argparse
