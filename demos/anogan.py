@@ -34,7 +34,7 @@ def options() -> argparse.ArgumentParser:
     metrics.digits_option(parser)
     add = parser.add_argument
     add("--encode", type=training.from_zero(1), default=0.3, metavar="PART",
-        help="share of the run, at its end, in which E learns")
+        help="share of the run, at its end, in which E learns; 0: it stays as it began")
     add("--search", type=training.from_zero(10_000, int), default=10, metavar="N",
         help="steps of the search for z")
     add("--starts", type=training.positive(int), default=1000, metavar="N",

@@ -5,13 +5,13 @@ as it can to a fixed centre c; the score of an image is |phi(x) - c|^2. One-clas
 
     min over W  mean |phi(x; W) - c|^2 + decay / 2 |W|^2
 
---nu 0.1: soft boundary (eq. 3), a sphere of radius R that leaves about so many images outside:
+--nu 0.1: soft boundary (eq. 3), a sphere of radius R that leaves so many training images outside,
+and more of the unseen ones, to which phi was not fitted:
 
     min over R, W  R^2 + mean max(0, |phi(x; W) - c|^2 - R^2) / nu + decay / 2 |W|^2
 
-This is no GAN, though courses list it among them; it stands beside AnoGAN since it answers the same
-question, sooner. What keeps phi from answering c to everything: no biases, no bounded activations,
-a centre not at 0 (propositions 1 to 3). At the end: AUROC on held-out digits, beside others'.
+This is no GAN, though courses list it so; it stands beside AnoGAN, with the same question. What
+keeps phi from answering c to all: no biases, no bounded activations, c not 0 (propositions 1 to 3).
 """
 
 import argparse
@@ -143,11 +143,11 @@ def train_one(settings: argparse.Namespace) -> dict[str, numpy.ndarray] | None:
         return None
     scores = view.scores(normalize_contrast(view.data.judged))
     print(f"Scores: mean {scores.mean():.4g}, deviation {scores.std():.4g}.")
-    if nu:  # on unseen images it is not nu: phi was fitted to the training images alone
+    if nu:
         seen, unseen = view.scores(view.normal), scores[~view.data.strange]
         sphere.radius_squared.data[...] = numpy.quantile(seen, 1 - nu)
-        outside = [(part > numpy.quantile(seen, 1 - nu)).mean() for part in (seen, unseen)]
         run.save()
+        outside = [(part > numpy.quantile(seen, 1 - nu)).mean() for part in (seen, unseen)]
         print("Outside the sphere: {:.3f} of training, {:.3f} of unseen images.".format(*outside))
     return {"DeepSVDD": scores}
 
