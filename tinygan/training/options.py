@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import backend
 from ..files import UsageError
+from ..functions import ShapeError
 from . import checkpoints, watch
 
 LARGEST = 1_000_000_000  # no count of anything is larger
@@ -171,7 +172,7 @@ def run_main(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (UsageError, MemoryError) as error:
+    except (UsageError, ShapeError, MemoryError) as error:
         if "--debug" in sys.argv:
             raise
         advice = ""
