@@ -110,11 +110,6 @@ def test_epochs_count_passes_over_the_data(tmp_path):
     assert "2 steps" in out  # 2 epochs of 2 batches, 2 of them in a step
 
 
-def test_a_batch_of_one_for_batchnorm_is_one_sentence(tmp_path):
-    printed = demo("dcgan.py", "--batch-size", 1, "--out", tmp_path / "run", code=2)
-    assert "one row" in printed and "Traceback" not in printed
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
