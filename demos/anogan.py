@@ -153,7 +153,7 @@ def mark(settings: argparse.Namespace) -> None:
     G = training.load(settings.out).parts["average of G"].network
     made = search(G, x, settings)
     plots.save_differences([(x, made)], settings.out / "marked.png")
-    print(f"|x - G(z)|^2 is {((x - made) ** 2).sum():.1f}: see {settings.out / 'marked.png'}")
+    print(f"|x - G(z)|^2 is {metrics.squared_distances(x, made)[0]:.1f}: marked.png shows where")
 
 
 if __name__ == "__main__":

@@ -82,6 +82,16 @@ def precision_and_recall(real: Region, samples: Region) -> tuple[float, float]:
     return real.holds(samples.points), samples.holds(real.points)
 
 
+def nearest(
+    points: numpy.ndarray, others: numpy.ndarray
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """For each of points (N, F): the row of the nearest of others (M, F), and |x - y|^2 to it."""
+    found = [(block.argmin(axis=1), block.min(axis=1))
+             for block in _squared_distances(points, others)]
+    rows, squares = map(numpy.concatenate, zip(*found, strict=True))
+    return rows, squares
+
+
 def _squared_distances(points: numpy.ndarray, others: numpy.ndarray) -> Iterator[numpy.ndarray]:
     """|x - y|^2 of points (N, F) to others (M, F), BLOCK rows of the (N, M) at a time."""
     lengths = (others**2).sum(axis=1)

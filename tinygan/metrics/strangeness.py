@@ -13,6 +13,7 @@ import numpy
 
 from .. import datasets, plots, training
 from ..datasets import from_bytes
+from .distances import nearest
 from .roc import auroc, roc_curve
 
 Scores = dict[str, numpy.ndarray]  # by the name of what gave them, (N,)
@@ -69,10 +70,9 @@ def judge_strokes(
     """
     pasted, masks = pasted_strokes(data, seed)
     repaired = repair(pasted)
-    flat = data.normal.reshape(len(data.normal), -1)
-    cost = (flat**2).sum(axis=1) - 2 * pasted.reshape(len(pasted), -1) @ flat.T
+    rows, _ = nearest(*(images.reshape(len(images), -1) for images in (pasted, data.normal)))
     found = [100 * auroc(abs(pasted - other).ravel(), masks.ravel())
-             for other in (repaired, data.normal[cost.argmin(axis=1)])]
+             for other in (repaired, data.normal[rows])]
     print("AUROC by pixel, strokes of other digits pasted in: {:.1f} %; with the nearest normal "
           "image in place of G(z), {:.1f} %.".format(*found))
     return pasted, repaired
@@ -85,10 +85,9 @@ def classical_scores(data: OneDigit) -> Scores:
     mean = normal.mean(axis=0)
     centred, (_, _, directions) = judged - mean, numpy.linalg.svd(normal - mean, False)
     off_plane = centred - centred @ directions[:32].T @ directions[:32]
-    to_normal = (normal**2).sum(axis=1) - 2 * judged @ normal.T
     return {
         "distance to the mean": (centred**2).sum(axis=1),
-        "nearest neighbour": (judged**2).sum(axis=1) + to_normal.min(axis=1),
+        "nearest neighbour": nearest(judged, normal)[1],
         "PCA, 32 components": (off_plane**2).sum(axis=1),
     }
 
