@@ -16,6 +16,7 @@ from test_demos import assert_same_run
 import tinygan
 from tinygan import Tensor, grad, losses, networks, no_grad, training
 from tinygan.backend import random_normal
+from tinygan.functions import ShapeError
 from tinygan.gradcheck import check_gradients
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 from tinygan.training import checkpoints
@@ -177,6 +178,39 @@ def test_interpolation_keeps_its_ends_and_its_length():
     lengths = numpy.linalg.norm(path, axis=2)
     assert (lengths > 0.9 * numpy.minimum(lengths[:, :1], lengths[:, -1:])).all()
     assert path.dtype == "float32"
+
+
+@pytest.mark.parametrize(("start", "end"), [
+    ([1.0], [-3.0]), ([-2.0], [5.0]), ([1, 2], [-1, -2]), ([1e-4, 0], [-1e4, 0]),
+    ([3, 4, 0], [3, 4, 0]), ([1, 1, 1], [2, 2, 2]), ([0, 0], [1, 2]), ([0, 0, 1], [0, 0, 0]),
+    ([0.0], [0.0]), ([1, 1e-9], [1, 0]), ([1, 0], [-1, 1e-9]), ([1, 0], [-1, 1e-3]),
+    ([5, 0], [-0.1, 0.02]),
+])
+def test_interpolation_stays_between_its_ends_in_few_dimensions(start, end):
+    path = training.interpolate([start], [end], 9).astype("float64")
+    assert path[0] == pytest.approx(start, rel=1e-7) and path[-1] == pytest.approx(end, rel=1e-7)
+    lengths, ends = numpy.linalg.norm(path, axis=1), numpy.linalg.norm([start, end], axis=1)
+    if len(start) > 1 or min(ends) == 0:
+        assert lengths == pytest.approx(numpy.linspace(*ends, 9), rel=1e-5)
+    else:
+        assert path[:, 0] == pytest.approx(numpy.linspace(*start, *end, 9), rel=1e-6)
+    steps = numpy.linalg.norm(numpy.diff(path, axis=0), axis=1)  # the longest half arc, in 8 steps
+    assert (steps <= (numpy.pi * max(ends) + abs(ends[1] - ends[0])) / 8 + 1e-6).all()
+
+
+def test_the_way_between_opposite_latents_is_half_a_circle():
+    path = training.interpolate([[0, 2, 0]], [[0, -2, 0]], 5)
+    cosines = (path[1:] * path[:-1]).sum(axis=1) / 4
+    numpy.testing.assert_allclose(cosines, numpy.cos(numpy.pi / 4), rtol=1e-6)
+    numpy.testing.assert_array_equal(training.interpolate([[1, 2]], [[3, 4]], 1), [[1, 2]])
+
+
+@pytest.mark.parametrize("wrong", [
+    ([1.0, 2.0], [3.0, 4.0], 3), ([[1.0]], [[1.0, 2.0]], 3), ([[1.0]], [[2.0]], 0),
+])
+def test_an_interpolation_that_cannot_be_made_is_one_sentence(wrong):
+    with pytest.raises(ShapeError, match=r"two arrays of one shape \(N, Z\)"):
+        training.interpolate(*wrong)
 
 
 @pytest.mark.parametrize("loss", losses.GAMES)

@@ -8,6 +8,7 @@ import numpy
 from .. import plots
 from ..backend import to_device
 from ..files import UsageError
+from ..functions import ShapeError
 from ..tensor import Tensor, no_grad
 
 GRID = 64  # images in the grid of a run, in rows of 8; with classes, 10 of each, a class to a row
@@ -89,13 +90,31 @@ def interpolate(start: numpy.ndarray, end: numpy.ndarray, count: int) -> numpy.n
     """count latents on the way from start to end, row by row: (N, Z), (N, Z) -> (N*count, Z).
 
     Along the arc rather than the chord: in high dimensions all latents lie near a sphere, and
-    the middle of a chord is a point that G never saw (White 2016).
+    the middle of a chord is a point that G never saw (White 2016). The length goes evenly from
+    one end's to the other's. Where there is no arc, from or to 0 or for Z = 1, it is the chord.
+    Raises ShapeError.
     """
-    position = numpy.linspace(0, 1, count, dtype=numpy.float32)[None, :, None]
-    first, last = start[:, None, :], end[:, None, :]
-    cosine = (first * last).sum(2, keepdims=True)
-    cosine /= numpy.linalg.norm(first, axis=2, keepdims=True)
-    cosine /= numpy.linalg.norm(last, axis=2, keepdims=True)
-    angle = numpy.arccos(numpy.clip(cosine, -0.999, 0.999))
-    arc = numpy.sin((1 - position) * angle) * first + numpy.sin(position * angle) * last
-    return (arc / numpy.sin(angle)).reshape(-1, start.shape[1]).astype(numpy.float32)
+    start, end = numpy.asarray(start, numpy.float64), numpy.asarray(end, numpy.float64)
+    if start.ndim != 2 or start.shape != end.shape or count < 1:
+        raise ShapeError(f"interpolate takes two arrays of one shape (N, Z) and a count above 0, "
+                         f"not {start.shape}, {end.shape} and {count}")
+    part = numpy.linspace(0, 1, count)[:, None]
+    ways = [_way(*ends, part) for ends in zip(start, end, strict=True)]
+    return numpy.reshape(ways, (-1, start.shape[1])).astype(numpy.float32)
+
+
+def _way(start: numpy.ndarray, end: numpy.ndarray, part: numpy.ndarray) -> numpy.ndarray:
+    """The points at each part of the way, (count, 1) from 0 to 1: (Z,), (Z,) -> (count, Z)."""
+    way = (1 - part) * start + part * end
+    length, other_length = numpy.linalg.norm(start), numpy.linalg.norm(end)
+    if len(start) > 1 and length and other_length:
+        first, last = start / length, end / other_length
+        aside = last - (first @ last) * first  # what turns first towards last
+        angle = numpy.arctan2(numpy.linalg.norm(aside), first @ last)
+        if numpy.linalg.norm(aside) < 1e-7:  # of opposite ends all arcs are equally long: any
+            axis = abs(first).argmin()
+            aside = numpy.eye(len(first))[axis] - first[axis] * first
+        aside = aside / numpy.linalg.norm(aside)
+        arc = numpy.cos(part * angle) * first + numpy.sin(part * angle) * aside
+        way[1:-1] = (((1 - part) * length + part * other_length) * arc)[1:-1]  # the ends are exact
+    return way
