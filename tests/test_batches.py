@@ -5,6 +5,7 @@ import itertools
 import numpy
 import pytest
 
+from tinygan import plots
 from tinygan.backend import to_device, to_host
 from tinygan.datasets import Batches, DataError, from_bytes, to_bytes
 
@@ -76,3 +77,31 @@ def test_pixels_become_numbers_from_minus_one_to_one_and_bytes_again():
     assert to_bytes(from_bytes(pixels)).tolist() == list(range(256))
     assert to_bytes(numpy.float32([-7, 7])).tolist() == [0, 255]
     assert to_host(pixels).tolist() == list(range(256))  # left as they were
+
+
+RAMP = numpy.linspace(0, 1, 6).reshape(6, 1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", "uint16", "int64", "int8",
+                                  "bool"])
+def test_pixels_of_another_dtype_are_refused_and_named(kind):
+    batches = Batches(RAMP.astype(kind), batch_size=2)
+    with pytest.raises(DataError, match=f"uint8 from 0 to 255, not {kind}: .*255 \\* images"):
+        from_bytes(next(batches)[0])
+
+
+def test_what_the_refusal_advises_gives_the_right_pixels():
+    given = from_bytes((255 * RAMP).round().astype("uint8"))
+    numpy.testing.assert_allclose(given, 2 * RAMP - 1, atol=1e-6)
+    with pytest.raises(DataError, match="not list"):
+        from_bytes([0, 255])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int64", "bool"])
+def test_images_that_are_no_floats_do_not_become_bytes(kind, tmp_path):
+    with pytest.raises(DataError, match=f"floats in \\[-1, 1\\], not {kind}: from_bytes"):
+        to_bytes(to_device(RAMP.astype(kind)))
+    with pytest.raises(DataError, match=f"not {kind}"):
+        plots.save_grid(RAMP.astype(kind), tmp_path / "grid.png")
+    assert not list(tmp_path.iterdir())
+    assert to_bytes(numpy.float16([-1, 1])).tolist() == [0, 255]

@@ -29,6 +29,7 @@ from tinygan.metrics import (
     report_modes,
     roc_curve,
     shipped_classifier,
+    squared_distances,
     train_classifier,
 )
 
@@ -306,6 +307,50 @@ def test_a_single_digit_again_and_again_is_told_from_all_ten(floors):
     sevens = measure(only_sevens, numpy.full(1000, 7))
     assert sevens["as asked"] > 0.97 and sevens["recall"] < 0.3
     assert sevens["Frechet"] > 10 * floors[0]["Frechet"]
+
+
+def test_images_of_another_range_or_dtype_are_refused_and_named(monkeypatch):
+    real = held_out()
+    of_bytes = datasets.mnist("held-out").images
+    for images, words in [
+        ((real + 1) / 2, r"in \[0, 1\]: use 2 \* images - 1 for \[0, 1\]"),
+        (of_bytes.astype("float32"), r"in \[0, 255\]: .* from_bytes for bytes"),
+        (real * 3, r"in \[-3, 3\]"), (real * numpy.nan, "nan"),
+        (of_bytes, "not uint8: from_bytes"), (of_bytes > 127, "not bool"),
+    ]:
+        for use in (measure, accuracy_score, shipped_classifier().see):
+            with pytest.raises(datasets.DataError, match=words):
+                use(images)
+    for images in (of_bytes, of_bytes > 127):
+        with pytest.raises(datasets.DataError, match="floats in"):
+            gaussian_fit(images, 1000)
+    with pytest.raises(datasets.DataError, match="not uint8"):
+        squared_distances(of_bytes, of_bytes)
+
+
+def test_converted_as_the_refusal_says_digits_are_measured_right(floors):
+    halves = (held_out() + 1) / 2
+    assert measure(2 * halves - 1)["Frechet"] == pytest.approx(floors[0]["Frechet"], rel=1e-3)
+    assert measure(held_out().astype("float64"))["Frechet"] == pytest.approx(floors[0]["Frechet"])
+
+
+def test_labels_of_another_shape_are_refused():
+    labels = datasets.mnist("held-out").labels
+    for wrong in (labels[:, None], labels[:999], 3):
+        with pytest.raises(ValueError, match=r"1000 images need labels of shape \(1000,\)"):
+            measure(held_out(), wrong)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16", "float16", "bool"])
+def test_distances_of_narrow_numbers_are_those_of_wide_ones(kind):
+    one, other = ((100 * abs(normal(40, 3, seed=s))).astype(kind) for s in (0, 1))
+    wide, other_wide = one.astype("float64"), other.astype("float64")
+    assert frechet_distance(one, other) == frechet_distance(wide, other_wide)
+    assert kernel_distance(one, other) == kernel_distance(wide, other_wide)
+    assert Region(one).holds(other) == Region(wide).holds(other_wide)
+    for found, right in zip(distances.nearest(one, other), distances.nearest(wide, other_wide),
+                            strict=True):
+        numpy.testing.assert_array_equal(found, right)
 
 
 def test_too_few_images_are_refused():

@@ -72,7 +72,16 @@ class Batches:
 
 
 def from_bytes(images: Any) -> Any:
-    """Pixels from 0 to 255 as float32 in [-1, 1], on whichever device they are."""
+    """Pixels, uint8 from 0 to 255, as float32 in [-1, 1], on whichever device they are.
+
+    Raises DataError for another dtype, whose range nobody can know.
+    """
+    dtype = getattr(images, "dtype", type(images).__name__)
+    if dtype != numpy.uint8:
+        raise DataError(
+            f"from_bytes takes pixels as uint8 from 0 to 255, not {dtype}: images in [-1, 1] need "
+            "no from_bytes, of those in [0, 1] give (255 * images).round().astype('uint8')"
+        )
     pixels = images.astype(numpy.float32)
     pixels /= 127.5  # not * (1 / 127.5): white must become exactly 1
     pixels -= 1
@@ -80,5 +89,17 @@ def from_bytes(images: Any) -> Any:
 
 
 def to_bytes(images: Any) -> numpy.ndarray:
-    """Pixels in [-1, 1] as uint8 from 0 to 255, in main memory; what lies outside is cut off."""
+    """Pixels in [-1, 1] as uint8 from 0 to 255, in main memory; what lies outside is cut off.
+
+    Raises DataError for numbers that are not floats.
+    """
+    require_floats(images)
     return numpy.clip(to_host(images) * 127.5 + 127.5, 0, 255).round().astype(numpy.uint8)
+
+
+def require_floats(images: Any) -> None:
+    """Raise DataError for images that cannot lie in [-1, 1], such as bytes."""
+    dtype = getattr(images, "dtype", type(images).__name__)
+    if getattr(dtype, "kind", "") != "f":
+        raise DataError(f"images are arrays of floats in [-1, 1], not {dtype}: "
+                        "from_bytes makes them of pixels from 0 to 255")

@@ -14,7 +14,8 @@ import numpy
 
 from .. import backend, datasets, training
 from ..backend import to_device, xp
-from ..datasets import Dataset, from_bytes
+from ..datasets import DataError, Dataset, from_bytes
+from ..datasets.batches import require_floats
 from ..files import replacing
 from ..functions import log_softmax
 from ..layers import Conv2d, Dense, Flatten, LeakyReLU, Module, Sequential
@@ -47,7 +48,11 @@ class DigitClassifier(Module):
         return self.head(self.features(images))
 
     def see(self, images: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """Features, float64 (N, 84), and digits, int64 (N,), of images in main memory."""
+        """Features, float64 (N, 84), and digits, int64 (N,), of images in main memory.
+
+        Raises DataError unless they are floats in [-1, 1], as require_digits says.
+        """
+        require_digits(images)
         features, logits = [], []
         with no_grad():
             for start in range(0, len(images), BLOCK):
@@ -56,6 +61,18 @@ class DigitClassifier(Module):
                 logits.append(self.head(seen).numpy())
         digits = numpy.concatenate(logits).argmax(axis=1)
         return numpy.concatenate(features).astype(numpy.float64), digits
+
+
+def require_digits(images: numpy.ndarray) -> None:
+    """Raise DataError unless images are floats in [-1, 1].
+
+    Every digit is mostly black, -1: where no pixel is below 0, the images are of another range.
+    """
+    require_floats(images)
+    low, high = images.min(), images.max()
+    if not (-1.001 <= low < 0 and high <= 1.001):  # so that NaN is refused, too
+        raise DataError(f"images of digits lie in [-1, 1], black is -1, and these in [{low:.4g}, "
+                        f"{high:.4g}]: use 2 * images - 1 for [0, 1], from_bytes for bytes")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import numpy
 
 from .. import datasets, training
 from ..datasets import Dataset, from_bytes, to_bytes
-from .classifier import accuracy, shipped_classifier, train_classifier
+from ..datasets.batches import require_floats
+from .classifier import accuracy, require_digits, shipped_classifier, train_classifier
 from .distances import Region, frechet_distance, kernel_distance, precision_and_recall, square_root
 
 FLOOR, CEILING = "Gaussian fit of the pixels", "held-out real digits"
@@ -30,10 +31,13 @@ def measure(images: numpy.ndarray, labels: numpy.ndarray | None = None) -> dict[
     precision, recall  fraction of images among these digits, of these digits among images
     as asked           fraction of images seen as the digit of their label, if labels (N,) are given
 
-    Raises ValueError for fewer images.
+    Raises ValueError for fewer images or other labels, DataError for images of another range.
     """
     if len(images) < FEWEST:
         raise ValueError(f"at least {FEWEST:,} images can be measured, not {len(images)}")
+    if labels is not None and numpy.shape(labels) != (len(images),):
+        raise ValueError(f"{len(images)} images need labels of shape ({len(images)},), not of "
+                         f"{numpy.shape(labels)}")
     spread, real = _real_digits()
     features, digits = shipped_classifier().see(images)
     features /= spread
@@ -83,6 +87,7 @@ def gaussian_fit(images: numpy.ndarray, count: int, seed: int = 0) -> numpy.ndar
 
     It knows how bright pixels are and which go together, no more: every generator should beat it.
     """
+    require_floats(images)
     pixels = images.reshape(len(images), -1)
     noise = numpy.random.default_rng(seed).standard_normal((count, pixels.shape[1]))
     drawn = pixels.mean(axis=0) + noise @ square_root(numpy.cov(pixels, rowvar=False))
@@ -96,8 +101,9 @@ def accuracy_score(
 
     Ravuri and Vinyals 2019. Samples that show another digit than their label lower it, and so does
     missing variety. Samples without labels get those that the shipped classifier sees.
-    images (N, 28, 28, 1), labels (N,). It trains for half a minute.
+    images (N, 28, 28, 1) in [-1, 1], labels (N,). It trains for half a minute.
     """
+    require_digits(images)
     if labels is None:
         _, labels = shipped_classifier().see(images)
     learned = train_classifier(Dataset(to_bytes(images), labels), seed)

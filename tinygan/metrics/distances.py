@@ -14,6 +14,7 @@ def frechet_distance(one: numpy.ndarray, other: numpy.ndarray) -> float:
     m and C, m' and C' are mean and covariance of features (N, F) and (N', F). Heusel et al.
     2017, eq. 6. It is biased: fewer samples give a larger distance.
     """
+    one, other = numpy.asarray(one, numpy.float64), numpy.asarray(other, numpy.float64)
     c, other_c = numpy.cov(one, rowvar=False), numpy.cov(other, rowvar=False)
     # C C' has the eigenvalues of R C' R with R = C^(1/2), which is symmetric.
     root = square_root(c)
@@ -39,6 +40,7 @@ def kernel_distance(
     Returns the mean over pairs of subsets, drawn once from each side, and its standard error.
     """
     random = numpy.random.default_rng(seed)
+    one, other = numpy.asarray(one, numpy.float64), numpy.asarray(other, numpy.float64)
     pairs = zip(
         numpy.array_split(random.permutation(one), subsets),
         numpy.array_split(random.permutation(other), subsets), strict=True,
@@ -94,6 +96,8 @@ def nearest(
 
 def _squared_distances(points: numpy.ndarray, others: numpy.ndarray) -> Iterator[numpy.ndarray]:
     """|x - y|^2 of points (N, F) to others (M, F), BLOCK rows of the (N, M) at a time."""
+    points, others = (x if x.dtype in (numpy.float32, numpy.float64) else x.astype(numpy.float64)
+                      for x in (points, others))  # squares of bytes would wrap around
     lengths = (others**2).sum(axis=1)
     for start in range(0, len(points), BLOCK):
         block = points[start : start + BLOCK]

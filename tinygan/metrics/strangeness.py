@@ -13,6 +13,7 @@ import numpy
 
 from .. import datasets, plots, training
 from ..datasets import from_bytes
+from ..datasets.batches import require_floats
 from .distances import nearest
 from .roc import auroc, roc_curve
 
@@ -34,7 +35,8 @@ def one_digit(digit: int) -> OneDigit:
 
 
 def squared_distances(x: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
-    """|x - y|^2 of each example, (N,)."""
+    """|x - y|^2 of each example, (N,). Raises DataError for bytes, whose differences wrap."""
+    require_floats(x - y)
     return ((x - y) ** 2).reshape(len(x), -1).sum(axis=1)
 
 
