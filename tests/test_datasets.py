@@ -2,6 +2,7 @@
 
 import gzip
 import tracemalloc
+import zlib
 
 import numpy
 import pytest
@@ -235,6 +236,67 @@ def test_a_folder_gives_its_images_sorted_by_path_from_all_subfolders(tmp_path):
     assert images[:, 0, 0, 0].tolist() == [10, 20, 30]
 
 
+def greys(place):
+    return sorted({*folder(place, 2).images[:, 0, 0, 0].tolist()})
+
+
+def grey_image(path, grey):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4), grey).save(path, {".jfif": "JPEG", ".jpe": "JPEG"}.get(path.suffix))
+
+
+def test_links_are_followed_to_each_folder_once(tmp_path):
+    grey_image(tmp_path / "elsewhere" / "deep" / "a.png", 10)
+    grey_image(tmp_path / "elsewhere" / "b.png", 20)
+    grey_image(tmp_path / "here" / "c.png", 30)
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here" / "again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here" / "file.png").symlink_to(tmp_path / "elsewhere" / "b.png")
+    (tmp_path / "here" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "here")  # round and round
+    (tmp_path / "here" / "self").symlink_to(tmp_path / "here" / "self")
+    assert greys(tmp_path / "here") == [10, 20, 30]
+    assert len(folder(tmp_path / "here", 2).images) == 4  # three files, and the link to one
+
+
+def test_every_usual_ending_is_read_and_other_pictures_are_named(tmp_path):
+    endings = [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".JFIF", ".WebP", ".BMP"]
+    for number, ending in enumerate(endings):
+        kind = {".WEBP": "WEBP", ".BMP": "BMP", ".PNG": "PNG"}.get(ending.upper(), "JPEG")
+        Image.new("L", (4, 4), 20 * number).save(tmp_path / f"{number}{ending}", kind)
+    found = folder(tmp_path, 2).images[:, 0, 0, 0]
+    assert found == pytest.approx([20 * i for i in range(10)], abs=2)
+    Image.new("L", (4, 4)).save(tmp_path / "moving.gif")
+    (tmp_path / "scan.TIFF").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"passed over: 2, such as .*moving.gif; save them as J"):
+        assert len(folder(tmp_path, 2).images) == 10
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    grey_image(tmp_path / "pictures" / "a.png", 10)
+    assert len(load("folder:~/pictures", size=2).images) == 1
+    assert datasets.picture("~/pictures/a.png", 2, 1).max() == 10
+    write_originals(tmp_path / "sets", DIGITS, [4, 9])
+    assert load("fashion", "~/sets").labels.tolist() == [4, 9]
+    with pytest.raises(DataError, match="~nobody-there/x is no folder with images"):
+        load("folder:~nobody-there/x")
+
+
+def test_what_is_hidden_is_not_counted(tmp_path):
+    place = tmp_path / ".hidden" / "set"  # the folder itself may lie anywhere
+    for name in ("a.png", "._a.png", ".b.png", ".thumbnails/c.png", "__MACOSX/d.png",
+                 "__MACOSX/deep/._a.png", "deep/.git/e.png", "deep/f.png"):
+        grey_image(place / name, 10)
+    assert len(folder(place, 2).images) == 2
+
+
+def test_a_plain_picture_of_many_pixels_is_read(tmp_path):
+    Image.new("RGB", (1000, 1000), (9, 9, 9)).save(tmp_path / "plain.webp", lossless=True)
+    assert (folder(tmp_path, 2).images == 9).all()
+
+
 def test_the_central_square_is_kept(tmp_path):
     stripes = numpy.repeat(numpy.array([0, 100, 255], numpy.uint8), 8)  # three squares side by side
     Image.fromarray(numpy.tile(stripes, (8, 1))).save(tmp_path / "wide.png")
@@ -264,6 +326,79 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
     values = numpy.array([[0, 1000, 40000, 65535]] * 4, numpy.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     assert folder(tmp_path, 4).images[0, 0, :, 0].tolist() == [0, 3, 155, 255]
+
+
+def png(pixels, depth, kind, *chunks):
+    """A PNG file of rows of packed bytes (H, bytes); chunks are (name, content)."""
+    def chunk(name, content):
+        body = name + content
+        return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+    rows = numpy.asarray(pixels)
+    bits = rows.shape[1] * 8 * rows.itemsize // depth // {0: 1, 2: 3, 4: 2, 6: 4}[kind]
+    header = (bits.to_bytes(4, "big") + len(rows).to_bytes(4, "big")
+              + bytes([depth, kind, 0, 0, 0]))
+    content = b"".join(b"\0" + row.tobytes() for row in rows)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+            + b"".join(chunk(*more) for more in chunks)
+            + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b""))
+
+
+GREY = 0  # the kinds of PNG
+RGB = 2
+GREY_ALPHA = 4
+SIXTEEN = numpy.array([[0, 40000], [10000, 65535]], ">u2")
+TURNED = (b"eXIf", b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")  # left goes up
+COLOURS = numpy.array([[0, 0, 0, 300, 40000, 65535]] * 2, ">u2")
+
+
+@pytest.mark.parametrize(("content", "right"), [
+    (png(SIXTEEN, 16, GREY), [[0, 155], [38, 255]]),
+    (png(SIXTEEN, 16, GREY, TURNED), [[38, 0], [255, 155]]),
+    (png(SIXTEEN, 16, GREY, (b"tRNS", b"\0\0")), [[255, 155], [38, 255]]),
+    (png(SIXTEEN, 16, GREY, TURNED, (b"tRNS", b"\0\0")), [[38, 255], [255, 155]]),
+    (png(SIXTEEN, 16, GREY, (b"tRNS", b"\x9c\x40")), [[0, 255], [38, 255]]),
+    (png(SIXTEEN.reshape(1, 4).repeat(2, 0), 16, GREY_ALPHA), [[99, 39], [99, 39]]),
+    (png(COLOURS, 16, RGB, (b"tRNS", bytes(6))), [[255, 121], [255, 121]]),
+    (png(COLOURS, 16, RGB, (b"tRNS", COLOURS[0, 3:].tobytes())), [[0, 255], [0, 255]]),
+    (png(numpy.uint8([[0x1B], [0xE4]]), 2, GREY), [[0, 85, 170, 255], [255, 170, 85, 0]]),
+    (png(numpy.uint8([[0x1B], [0xE4]]), 2, GREY, (b"tRNS", b"\0\1")),
+     [[0, 255, 170, 255], [255, 170, 255, 0]]),
+    (png(numpy.uint8([[0x07], [0x70]]), 4, GREY, (b"tRNS", b"\0\7")), [[0, 255], [255, 0]]),
+    (png(numpy.uint8([[0x50]] * 8), 1, GREY, (b"tRNS", b"\0\0")), [[255] * 8] * 8),
+])
+def test_png_files_of_every_depth_have_their_greys_turned_and_transparent_as_they_say(
+    content, right, tmp_path
+):
+    (tmp_path / "a.png").write_bytes(content)
+    width, height = numpy.shape(right)[::-1]
+    wide = Image.open(tmp_path / "a.png")
+    assert wide.size in ((width, height), (height, width))
+    size = min(width, height)  # the central square
+    left = (width - size) // 2
+    found = folder(tmp_path, size).images[0, :, :, 0]
+    numpy.testing.assert_allclose(found, numpy.array(right)[:, left : left + size], atol=1)
+
+
+@pytest.mark.parametrize(("mode", "colour", "right"), [
+    ("1", 1, 255), ("L", 77, 77), ("LA", (77, 255), 77), ("LA", (0, 0), 255),
+    ("LA", (55, 128), 155), ("P", 77, 77), ("RGB", (77, 77, 77), 77), ("RGBA", (0, 0, 0, 0), 255),
+    ("RGBA", (0, 0, 0, 51), 204), ("I;16", 257 * 77, 77), ("CMYK", (0, 0, 0, 128), 127),
+    ("CMYK", (0, 0, 0, 255), 0), ("CMYK", (77, 77, 77, 0), 178), ("YCbCr", (77, 128, 128), 77),
+])
+@pytest.mark.parametrize("suffix", [".png", ".jfif", ".webp", ".bmp"])
+def test_every_mode_has_its_grey_in_every_kind_of_file(mode, colour, right, suffix, tmp_path):
+    image = Image.new(mode, (8, 8), colour)
+    if mode == "P":
+        image.putpalette([grey for grey in range(256) for _ in range(3)])
+    try:
+        image.save(tmp_path / f"a{suffix}", {".jfif": "JPEG"}.get(suffix), lossless=True)
+    except (OSError, ValueError):
+        pytest.skip(f"a {suffix} has no mode {mode}")
+    if (suffix, mode) in ((".webp", "I;16"), (".bmp", "RGBA")):
+        pytest.skip("Pillow leaves bits, or the transparency, out when it writes")
+    for channels in (1, 3):
+        assert abs(folder(tmp_path, 4, channels).images.astype(int) - right).max() <= 2
 
 
 def test_a_print_colour_jpeg_is_read(tmp_path):

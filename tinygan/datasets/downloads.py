@@ -79,7 +79,7 @@ def original(name: str, part: str = "train", data_dir: Path | None = None) -> Da
     check_part(part)
     source = ORIGINALS[name]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinygan"
-    base = cache if data_dir is None else Path(data_dir)
+    base = cache if data_dir is None else Path(os.path.expanduser(data_dir))
     folders = [base, base / name]
     stem = "train" if part == "train" else "t10k"
     paths = []

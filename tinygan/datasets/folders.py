@@ -1,23 +1,32 @@
-"""Images from a folder: JPEG and PNG files of any size, cut and resized alike."""
+"""Images from a folder: JPEG, PNG, WebP and BMP files of any size, cut and resized alike."""
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 
 from .batches import DataError, Dataset
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_NAMES = "JPEG, PNG, WebP or BMP"
+_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp")
+_OTHERS = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl")  # only named
 _LARGEST_IMAGE = 1 << 25  # pixels that Pillow may unpack
 _DENSEST_IMAGE = 8 * 1032  # pixels in a byte: deflate packs at most 1032 bytes of 8 pixels in one
+# Pillow 13 leaves a colour that stands for transparent in the file's own depth.
+_DEPTHS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
 
 
 def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
-    """The JPEG and PNG images in a folder and its subfolders, sorted by path; no labels.
+    """The JPEG, PNG, WebP and BMP images in a folder and below it, sorted by path; no labels.
 
-    Each is turned upright, cut to its central square and resized to (size, size, channels),
-    channels 1 (grey) or 3 (RGB); transparent pixels become white, and an animation is its first
-    picture. Images that cannot be read are left out, with a warning that names them. Raises
+    Links are followed, to each folder once; what is hidden, such as the copies that a Mac puts
+    into an archive, is left out; ~ is the home folder. Each image is turned upright, cut to its
+    central square and resized to (size, size, channels), channels 1 (grey) or 3 (RGB);
+    transparent pixels become white, and an animation is its first picture. Images that cannot be
+    read, and pictures of other formats, are left out, with a warning that names them. Raises
     DataError if none is left.
     """
     from tqdm import tqdm
@@ -27,14 +36,14 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
             f"size {size}, channels {channels}: expected size >= 1, channels 1 or 3, and at most "
             f"{_LARGEST_IMAGE:,} pixels"
         )
-    suffixes = (".jpg", ".jpeg", ".png")
-    try:
-        files = (file for file in Path(path).rglob("*") if file.suffix.lower() in suffixes)
-        paths = sorted(file for file in files if os.path.isfile(file))
-    except OSError:  # a name that is too long, a disk that is gone
-        paths = []
+    files = sorted(_files(os.path.expanduser(path)))
+    paths = [file for file in files if file.suffix.lower() in _SUFFIXES]
+    others = [file for file in files if file.suffix.lower() in _OTHERS]
     if not paths:
-        raise DataError(f"{path} is no folder with images: expected {', '.join(suffixes)} in it")
+        raise DataError(f"{path} is no folder with images: expected {', '.join(_SUFFIXES)} in it")
+    if others:
+        warnings.warn(f"pictures passed over: {len(others)}, such as {others[0]}; save them as "
+                      f"{_NAMES}", stacklevel=2)
     images, broken = [], []
     for file in tqdm(paths, desc="images", leave=False, disable=None):
         try:
@@ -45,20 +54,34 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
         named = ", ".join(broken[:10]) + (", ..." if len(broken) > 10 else "")
         message = f"{len(broken)} of {len(paths)} images cannot be read: {named}"
         if not images:
-            raise DataError(f"{message}; use JPEG or PNG files that a viewer can open")
+            raise DataError(f"{message}; use {_NAMES} files that a viewer can open")
         warnings.warn(f"{message}; the others are used", stacklevel=2)
     return Dataset(numpy.stack(images), None)
 
 
+def _files(folder: str) -> Iterator[Path]:
+    """The files in a folder and below it that are not hidden, each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back, or here from another place
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        paths = (Path(place, name) for name in names if not name.startswith("."))
+        yield from filter(os.path.isfile, paths)
+
+
 def picture(path: Path, size: int, channels: int) -> numpy.ndarray:
-    """One JPEG or PNG file as a folder's images are read: uint8 (size, size, channels).
+    """One such file as a folder's images are read: uint8 (size, size, channels).
 
     Raises DataError where it cannot be read.
     """
     try:
-        return _read_image(Path(path), size, channels)
+        return _read_image(Path(os.path.expanduser(path)), size, channels)
     except Exception as error:  # damaged files make Pillow raise nearly anything
-        raise DataError(f"{path} cannot be read as a picture ({error}): use JPEG or PNG") from error
+        raise DataError(f"{path} cannot be read as a picture ({error}): use {_NAMES}") from error
 
 
 def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
@@ -66,17 +89,23 @@ def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
-    with Image.open(path, formats=("JPEG", "PNG")) as image:
+    with Image.open(path, formats=_FORMATS) as image:
         length = path.stat().st_size
-        if image.width * image.height > _DENSEST_IMAGE * length:
+        if image.width * image.height > max(_DENSEST_IMAGE * length, 1 << 20):
             raise ValueError(f"{image.width} x {image.height} pixels in {length:,} bytes")
         image.draft(mode, (size, size))  # a JPEG is decoded near the size that is needed
         if image.width * image.height > _LARGEST_IMAGE:
             raise ValueError(f"more than {_LARGEST_IMAGE:,} pixels")
+        clear, depth = image.info.get("transparency"), image.tile[0][3] if image.tile else ""
+        if clear is not None and depth in _DEPTHS:
+            scaled = numpy.multiply(clear, _DEPTHS[depth]).astype(int).tolist()
+            image.info["transparency"] = tuple(scaled) if isinstance(clear, tuple) else scaled
+        image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
-            image = Image.fromarray((numpy.asarray(image) // 257).astype(numpy.uint8))
-        image = ImageOps.exif_transpose(image).convert("RGBA")
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+            grey = numpy.asarray(image)
+            bands = (grey // 257, numpy.where(grey == clear, 0, 255))
+            image = Image.merge("LA", [Image.fromarray(band.astype(numpy.uint8)) for band in bands])
+        image = ImageOps.fit(image.convert("RGBA"), (size, size), Image.Resampling.LANCZOS)
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert(mode)
     return numpy.asarray(image).reshape(size, size, channels)
