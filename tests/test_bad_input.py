@@ -5,6 +5,7 @@ test_datasets.py, test_checkpoints.py and test_fuzz.py.
 """
 
 import argparse
+import errno
 import gzip
 import io
 import os
@@ -329,6 +330,33 @@ def test_only_files_are_replaced(make, tmp_path):
         with replacing(tmp_path / "there") as file:
             file.write_bytes(b"")
     assert not (tmp_path / "there").is_file() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_are_written_where_only_an_open_file_for_writing_can_be_flushed(
+    tmp_path, monkeypatch
+):
+    """As on Windows, where nothing that is open can be replaced either."""
+    fcntl, flush, replace = pytest.importorskip("fcntl"), os.fsync, os.replace
+
+    def strict_flush(descriptor):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flush(descriptor)
+
+    def strict_replace(old, new):
+        held = {os.path.realpath(link) for link in Path("/proc/self/fd").glob("*")}
+        if held & {os.path.realpath(old), os.path.realpath(new)}:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", strict_flush)
+    monkeypatch.setattr(os, "replace", strict_replace)
+    run("mnist_gan", *SHORT, "--out", tmp_path / "run")
+    run("mnist_gan", "--resume", "--steps", 5, "--out", tmp_path / "run")
+    run("sample", tmp_path / "run", "--out", tmp_path / "a.png", "--npz", tmp_path / "a.npz")
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "a.png", "a.npz"}
+    held = {os.path.realpath(link) for link in Path("/proc/self/fd").glob("*")}
+    assert not [path for path in held if path.startswith(str(tmp_path))]
 
 
 @pytest.mark.parametrize("limit", [0, 20_000, 5_000_000])

@@ -1,16 +1,19 @@
 """Checkpoints: written whole, read without trust, the one before kept; a run made again."""
 
+import csv
 import json
 import zipfile
+from fractions import Fraction
 
 import numpy
 import pytest
 
 import tinygan
-from tinygan import layers, plots, training
+from tinygan import Tensor, layers, plots, training
+from tinygan.backend import to_device
 from tinygan.files import UsageError
 from tinygan.optimizers import Adam
-from tinygan.training import checkpoints
+from tinygan.training import checkpoints, watch
 from tinygan.training.checkpoints import Checkpoint, CheckpointError
 
 
@@ -126,6 +129,37 @@ def test_what_is_wrong_inside_is_named(name, content, words, tmp_path):
     assert words in str(error.value)
 
 
+ODD = [".", "..", ".hidden", "loss/D", "/loss", "50%", "50%25", "%2F", "a/../b", "back\\slash",
+       "D(x)", "Verlust für G", "log", "about", "file", "_x", "n" * 100]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_name_is_read_as_it_was_written(name, tmp_path):
+    arrays = {name: numpy.arange(3.0), "other": numpy.zeros(3)}
+    log = {"step": numpy.arange(3), name: numpy.ones(3)}
+    parts = {"G": arrays} | ({name: arrays} if name != "log" else {})
+    checkpoints.write(tmp_path, example(panels={name: [name]}, log=log, parts=parts))
+    found = checkpoints.read(tmp_path)
+    assert found.panels == {name: [name]} and [*found.log] == ["step", name]
+    assert found.parts.keys() == parts.keys() and [*found.parts["G"]] == [name, "other"]
+    numpy.testing.assert_array_equal(found.parts["G"][name], [0, 1, 2])
+
+
+@pytest.mark.parametrize(("parts", "words"), [
+    ({"": {"x": numpy.zeros(1)}}, "'/x' can't be saved"),
+    ({"G": {"": numpy.zeros(1)}}, "'G/' can't be saved"),
+    ({"G": {"n" * 301: numpy.zeros(1)}}, "can't be saved"),
+    ({"log": {"x": numpy.zeros(1)}}, "can't be named log"),
+])
+def test_a_name_that_could_not_be_read_is_refused_before_anything_is_written(
+    parts, words, tmp_path
+):
+    checkpoints.write(tmp_path, example(step=1))
+    with pytest.raises(UsageError, match=words):
+        checkpoints.write(tmp_path, example(step=2, parts=parts))
+    assert checkpoints.read(tmp_path).step == 1
+
+
 def test_a_packed_archive_is_refused_before_it_is_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("about.npy", bytes(1 << 24))
@@ -153,6 +187,91 @@ def new_run(folder, *words, parts=None):
     parser = training.parser("mnist_gan", "", steps=6, latent=2)
     options = parser.parse_args(["--out", str(folder), *words])
     return training.Run(options, parts or {"G": network()}, draw)
+
+
+def log_a_run(folder, *logged, **panels):
+    """A run of six steps that logs the same at each; the run."""
+    run = new_run(folder)
+    for _ in run:
+        run.log(*logged, **panels)
+    return run
+
+
+@pytest.mark.parametrize("name", [
+    *ODD[:-1], "$", "$x$ or $y$", "$\\nothing$", "a,b", '"', "n" * 60,
+])
+def test_a_column_of_any_name_is_logged_drawn_and_resumed(name, tmp_path):
+    run = log_a_run(tmp_path, **{name: {name: Tensor(0.5), "D": Tensor(2.0)}})
+    assert checkpoints.read(tmp_path).log[name].tolist() == [0.5] * 6
+    assert (tmp_path / "curves.png").exists()
+    with open(tmp_path / "log.csv", newline="", encoding="utf-8") as file:
+        assert [*csv.reader(file)][0] == ["step", name, "D"]
+    resumed = new_run(tmp_path, "--resume", "--steps", "8")
+    assert resumed.rows == run.rows and resumed.panels == {name: [name, "D"]}
+    for _ in resumed:
+        resumed.log(**{name: {name: Tensor(0.5), "D": Tensor(2.0)}})
+    assert len(checkpoints.read(tmp_path).log["step"]) == 8
+
+
+@pytest.mark.parametrize("panels", [
+    {"a": {"": 1.0}}, {"a": {"step": 1.0}}, {"a": {3: 1.0}}, {"a": {None: 1.0}},
+    {"a": {"D": 1.0}, "b": {"G": 2.0, "D": 3.0}}, {"a": {"two\nlines": 1.0}}, {"a": {"\0": 1.0}},
+    {"a": {"\udc80": 1.0}}, {"a": {"n" * 101: 1.0}}, {"a": {("x",): 1.0}},
+])
+def test_a_name_that_no_column_can_have_is_refused_at_the_first_log(panels, tmp_path):
+    run = new_run(tmp_path)
+    for step in run:
+        assert step == 1
+        with pytest.raises(UsageError, match=r"a column of the log can't be named .* use a text"):
+            run.log(**panels)
+        break
+    assert checkpoints.read(tmp_path).step == 0
+
+
+@pytest.mark.parametrize(("number", "logged"), [
+    (0.1, 0.1), (3, 3), (True, 1), (numpy.float64(0.1), 0.1), (numpy.float32(0.5), 0.5),
+    (numpy.int64(-7), -7), (numpy.bool_(True), 1), (numpy.uint8(200), 200),
+    (numpy.array(0.25), 0.25), (numpy.array([[0.25]]), 0.25), (to_device(numpy.float16([4])), 4), (Tensor(2.5), 2.5),
+    (Tensor([2.5]), 2.5), (Tensor([[7]]), 7), (Tensor(True), 1), (Fraction(1, 4), 0.25),
+])
+def test_every_kind_of_number_is_logged(number, logged, tmp_path):
+    log_a_run(tmp_path, rates={"lr": number}, losses={"D loss": Tensor([0.5])})
+    assert checkpoints.read(tmp_path).log["lr"].tolist() == [logged] * 6
+    lines = (tmp_path / "log.csv").read_bytes().decode().split("\n")
+    assert lines[:2] == ["step,lr,D loss", f"1,{logged:g},0.5"] and lines[7:] == [""]
+
+
+@pytest.mark.parametrize("wrong", [
+    Tensor([1.0, 2.0]), numpy.zeros((2, 1)), Tensor(numpy.zeros(0)), None, "0.5", [0.5], {}, 1j,
+    numpy.array(["a"]), 10**400,
+])
+def test_what_is_not_one_number_is_one_sentence(wrong, tmp_path):
+    with pytest.raises(UsageError, match=r"'lr' .* can't be logged: use one number") as error:
+        log_a_run(tmp_path, rates={"lr": wrong})
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_without_a_title_are_a_panel(tmp_path):
+    run = log_a_run(tmp_path, {"lr": 0.1}, losses={"D loss": 2})
+    assert run.panels == {"losses": ["D loss"], "": ["lr"]}
+    assert checkpoints.read(tmp_path).log["lr"].tolist() == [0.1] * 6
+    for wrong in (0.1, [0.1], "lr", Tensor(0.1)):
+        for logged in ({"losses": wrong}, None):
+            with pytest.raises(UsageError, match="a panel of the log is numbers by name, not"):
+                run.log(**logged) if logged else run.log(wrong)
+
+
+def test_a_number_that_is_not_finite_stops_the_run_whatever_its_kind(tmp_path):
+    with pytest.raises(watch.NotFinite, match="not finite .nan. appears at step 1"):
+        log_a_run(tmp_path, {"lr": float("nan")})
+
+
+def test_columns_that_change_in_the_midst_of_a_run_are_refused(tmp_path):
+    run = new_run(tmp_path)
+    with pytest.raises(UsageError, match="the log has the columns"):
+        for step in run:
+            run.log(losses={"a": 1, "b": 2} if step < 3 else {"b": 2, "a": 1})
+    assert checkpoints.read(tmp_path).step == 2
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_all_as_it_was(tmp_path):

@@ -29,7 +29,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes only what it may write
             os.fsync(file.fileno())  # on the disk before the old content goes
         temporary.chmod(0o644)
         if keep is not None and path.exists():

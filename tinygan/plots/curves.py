@@ -28,14 +28,19 @@ def save_curves(
         for name, values in curves.items():
             (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
             means = numpy.convolve(values, numpy.ones(window) / window, mode="valid")
-            axes.plot(steps[window - 1 :], means, color=line.get_color(), label=name)
+            axes.plot(steps[window - 1 :], means, color=line.get_color(), label=_plain(name))
         if levels and title in levels:
             value, label = levels[title]
             axes.axhline(value, color="grey", linestyle=":", label=label)
-        axes.set(title=title, xlabel="step")
+        axes.set(title=_plain(title), xlabel="step")
         axes.legend()
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)
+
+
+def _plain(text: str) -> str:
+    """A text in which Matplotlib finds no formula, and which it doesn't hide."""
+    return (" " * text.startswith("_") + text).replace("$", r"\$")
 
 
 def save_roc(curves: Mapping[str, tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:

@@ -2,8 +2,9 @@
 
 The archive holds `about`, a text in JSON (the demo's name, step, options, state of the random
 generator, the panels of the log), and arrays: log/COLUMN, the rows of the log so far, and
-PART/NAME, the state of each part of the run: networks, optimizers, averages, batches. The
-networks are made again by the demo, from its options. The checkpoint before the last is kept.
+PART/NAME, the state of each part of the run: networks, optimizers, averages, batches; a / or %
+inside a name is written as in a URL. The networks are made again by the demo, from its options.
+The checkpoint before the last is kept.
 """
 
 import io
@@ -14,6 +15,7 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy
 from numpy.lib import format as npy
@@ -23,7 +25,7 @@ from ..files import UsageError, replacing
 FORMAT = 3
 FILE, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
 KINDS = {"demo": str, "step": int, "options": dict, "random": dict, "panels": dict}  # of `about`
-NAME = r"about\.npy|[^/.][^/]{0,99}/[^/.][^/]{0,99}\.npy"  # of a member of the archive
+NAME = r"about\.npy|[^/.][^/]{0,299}/[^/.][^/]{0,299}\.npy"  # of a member of the archive
 
 
 class CheckpointError(UsageError):
@@ -43,15 +45,28 @@ class Checkpoint(NamedTuple):
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Put the checkpoint in the place of the folder's last one, which becomes the previous one."""
+    """Put the checkpoint in the place of the folder's last one, which becomes the previous one.
+
+    Raises UsageError, and leaves all as it is, for names that could not be read again.
+    """
     about = checkpoint._asdict()
-    arrays = {f"log/{name}": column for name, column in about.pop("log").items()}
-    for part, state in about.pop("parts").items():
-        arrays |= {f"{part}/{name}": array for name, array in state.items()}
+    parts = {"log": about.pop("log")} | about.pop("parts")
+    arrays = {f"{_quoted(part)}/{_quoted(name)}": array
+              for part, state in parts.items() for name, array in state.items()}
+    for name in arrays:
+        if not re.fullmatch(NAME, f"{name}.npy"):
+            raise UsageError(f"{name!r} can't be saved: use names of 1 to 100 characters")
+    if "log" in checkpoint.parts:
+        raise UsageError("a part of a run can't be named log: that is its log's place")
     text = json.dumps({"format": FORMAT} | about, default=str)
     arrays["about"] = numpy.frombuffer(text.encode(), numpy.uint8)
     with replacing(folder / FILE, keep=folder / PREVIOUS) as file:
         numpy.savez(file, **arrays)
+
+
+def _quoted(name: str) -> str:
+    """A name of one level, as a member of an archive may have it."""
+    return re.sub(r"^\.|[/\\%]", lambda found: f"%{ord(found[0]):02X}", name)
 
 
 def exists(folder: Path) -> bool:
@@ -88,7 +103,7 @@ def _read(path: Path) -> Checkpoint:
         parts: dict[str, dict[str, numpy.ndarray]] = {"log": {}}
         for name, array in arrays.items():
             part, _, name_in_part = name.partition("/")
-            parts.setdefault(part, {})[name_in_part] = array
+            parts.setdefault(unquote(part), {})[unquote(name_in_part)] = array
         log = parts.pop("log")
         table = numpy.stack([*log.values()]) if log else numpy.zeros((0, 0))
         if table.ndim != 2 or table.dtype.kind not in "fi" or (log and "step" not in log):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy
 
 from .. import backend, plots
+from ..backend import xp
 from ..files import UsageError, replacing
 from ..layers import Module, require_same_arrays
 from ..tensor import Tensor, no_grad
@@ -66,7 +67,7 @@ class Run:
         self.step = 0
         self.rows: list[dict[str, float]] = []
         self.panels: dict[str, list[str]] = {}
-        self.latest: dict[str, Tensor] = {}
+        self.latest: dict[str, dict[str, Tensor | float]] = {}  # numbers, by panel and name
         self.sum = Tensor(0.0)  # of all that was logged since the last row
         self.stopped = False
         if settings.resume:
@@ -119,16 +120,30 @@ class Run:
                 bar.update(self.step - bar.n)
         self._finish()
 
-    def log(self, **panels: Mapping[str, Tensor]) -> None:
+    def log(self, numbers: Mapping[str, Any] | None = None, /, **panels: Mapping[str, Any]) -> None:
         """Note what this step measured: for each panel of curves.png, its numbers by name.
 
-        They are read from the device only when a row of log.csv is due.
+        A number is a Tensor or an array of one element, or a plain number; numbers that come
+        first are a panel without a title. They are read from the device only when a row of log.csv
+        is due. Raises UsageError for a name or a number that no row can have.
         """
-        self.panels = {title: [*values] for title, values in panels.items()}
-        self.latest = {name: x for values in panels.values() for name, x in values.items()}
+        panels |= {} if numbers is None else {"": numbers}
+        for values in panels.values():
+            if not isinstance(values, Mapping):
+                raise UsageError(f"a panel of the log is numbers by name, not {repr(values)[:60]}: "
+                                 'use run.log(losses={"D loss": d_loss})')
+        names = [name for values in panels.values() for name in values]
+        for name in names:
+            usable = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()
+            if not usable or name == "step" or names.count(name) > 1:
+                raise UsageError(f"a column of the log can't be named {name!r}: use a text of 1 to "
+                                 '100 characters, each once in all panels, and not "step"')
+        self.latest = {title: {name: _number(name, value) for name, value in values.items()}
+                       for title, values in panels.items()}
         with no_grad():
-            for value in self.latest.values():
-                self.sum = self.sum + value  # a NaN or an infinity stays in a sum
+            for values in self.latest.values():
+                for value in values.values():
+                    self.sum = self.sum + value  # a NaN or an infinity stays in a sum
 
     def curves(self) -> tuple[list[float], dict[str, dict[str, list[float]]]]:
         """The logged steps, and for each panel of a picture its curves by name."""
@@ -165,12 +180,16 @@ class Run:
     def _add_row(self) -> dict[str, str]:
         """Read the latest numbers from the device into a row of the log; they are returned."""
         self._check_log()
-        numbers = {name: value.item() for name, value in self.latest.items()}
-        row = {"step": self.step} | numbers
-        if self.rows and self.rows[0].keys() != row.keys():
-            raise UsageError(f"the log has the columns {[*self.rows[0]]}, not {[*row]}")
-        self.rows.append(row)
+        panels, numbers = {title: [*values] for title, values in self.latest.items()}, self._read()
+        if self.rows and panels != self.panels:
+            raise UsageError(f"the log has the columns {self.panels}, not {panels}")
+        self.panels = panels
+        self.rows.append({"step": self.step} | numbers)
         return {name: f"{value:.3f}" for name, value in numbers.items()}
+
+    def _read(self) -> dict[str, float]:
+        """The latest numbers, from the device."""
+        return {name: float(x) for values in self.latest.values() for name, x in values.items()}
 
     def _finish(self) -> None:
         """Make what is made once, the animation and the curves, and say how it went."""
@@ -205,8 +224,9 @@ class Run:
             self._write_log()
 
     def _write_log(self) -> None:
-        with replacing(self.out / "log.csv") as path, open(path, "w", newline="") as file:
-            writer = csv.writer(file)
+        with (replacing(self.out / "log.csv") as path,
+              open(path, "w", newline="", encoding="utf-8") as file):
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerows(row.keys() for row in self.rows[:1])
             writer.writerows([f"{value:.6g}" for value in row.values()] for row in self.rows)
 
@@ -259,7 +279,7 @@ class Run:
 
     def _check_log(self) -> None:
         if not math.isfinite(self.sum.item()):
-            values = ", ".join(f"{name} {value.item():.4g}" for name, value in self.latest.items())
+            values = ", ".join(f"{name} {value:.4g}" for name, value in self._read().items())
             raise watch.NotFinite(f"not all numbers up to step {self.step} are finite ({values})")
         self.sum = Tensor(0.0)
 
@@ -270,3 +290,18 @@ class Run:
             for name, array in state.items():
                 watch.check(array, self.step, f"{name} of {part}, after its update")
         return states
+
+
+def _number(name: str, value: Any) -> Tensor | float:
+    """A logged value: on the device as a Tensor, which is not read yet, elsewhere as a float."""
+    if isinstance(value, xp.ndarray) and value.dtype.kind in "fiub":
+        value = Tensor(value)
+    if isinstance(value, Tensor) and value.data.size == 1:
+        return value
+    try:
+        if not isinstance(value, str | Tensor):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    given = f"of shape {value.shape}" if hasattr(value, "shape") else repr(value)[:60]
+    raise UsageError(f"{name!r} {given} can't be logged: use one number, such as loss.mean()")
