@@ -261,6 +261,16 @@ def test_numbers_without_a_title_are_a_panel(tmp_path):
                 run.log(**logged) if logged else run.log(wrong)
 
 
+@pytest.mark.parametrize("panels", [None, {}, {"losses": {}}])
+def test_a_run_may_log_nothing(panels, tmp_path):
+    run = new_run(tmp_path)
+    for _ in run:
+        if panels is not None:
+            run.log(**panels)
+    assert run.finished and checkpoints.read(tmp_path).log == {}
+    assert not (tmp_path / "curves.png").exists() and not (tmp_path / "log.csv").exists()
+
+
 def test_a_number_that_is_not_finite_stops_the_run_whatever_its_kind(tmp_path):
     with pytest.raises(watch.NotFinite, match="not finite .nan. appears at step 1"):
         log_a_run(tmp_path, {"lr": float("nan")})

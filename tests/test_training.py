@@ -14,7 +14,7 @@ from PIL import Image
 from test_demos import assert_same_run
 
 import tinygan
-from tinygan import Tensor, grad, losses, networks, no_grad, training
+from tinygan import Tensor, grad, losses, networks, no_grad, plots, training
 from tinygan.backend import random_normal
 from tinygan.functions import ShapeError
 from tinygan.gradcheck import check_gradients
@@ -149,6 +149,33 @@ def test_a_folder_with_a_run_is_kept_unless_overwritten(finished):
     printed = demo(name, *SHORT, "--out", out, code=2)
     assert "--resume" in printed and "--overwrite" in printed
     assert (out / "checkpoint.npz").read_bytes() == before
+
+
+def test_nothing_of_an_older_run_remains_where_it_is_overwritten(tmp_path):
+    demo("mnist_gan.py", *SHORT, "--measure", 1, "--out", tmp_path)
+    left = {path for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / ".samples.png.x7.png").write_bytes(b"half")
+    kept = [tmp_path / name for name in ("notes.txt", "my own.png", "samples/my own.png")]
+    for path in kept:
+        path.write_bytes(b"")
+    parser = training.parser("mnist_gan", "", steps=6)
+    settings = parser.parse_args(["--overwrite", "--out", str(tmp_path)])
+    training.Run(settings, {}, lambda path: None)
+    assert len(left) > 20 and {path for path in tmp_path.rglob("*.*")} == {*kept}
+
+
+def test_the_command_that_goes_on_can_be_pasted(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "a folder's $HOME; (new)"
+    monkeypatch.setattr(sys, "argv", ["my demos/a gan.py"])
+    settings = training.parser("mnist_gan", "", steps=6).parse_args(["--out", str(out)])
+    run = training.Run(settings, {}, lambda path: plots.save_grid(numpy.zeros((1, 2, 2, 1)), path))
+    for _ in run:
+        run.stopped = True
+    line = capsys.readouterr().out.splitlines()[-1]
+    done = subprocess.run(["sh", "-c", f"for word in {line}; do echo \"$word\"; done"],
+                          capture_output=True, text=True, check=True)
+    words = ["python", "my demos/a gan.py", "--resume", "--out", str(out)]
+    assert done.stdout.splitlines() == words
 
 
 def test_an_output_folder_that_is_a_file_is_an_error(tmp_path):

@@ -10,6 +10,10 @@ from pathlib import Path
 class UsageError(Exception):
     """A mistake that the person at the keyboard can mend: one sentence that says how."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @contextmanager
 def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:

@@ -58,10 +58,15 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
             raise UsageError(f"{name!r} can't be saved: use names of 1 to 100 characters")
     if "log" in checkpoint.parts:
         raise UsageError("a part of a run can't be named log: that is its log's place")
-    text = json.dumps({"format": FORMAT} | about, default=str)
+    text = as_json({"format": FORMAT} | about)
     arrays["about"] = numpy.frombuffer(text.encode(), numpy.uint8)
     with replacing(folder / FILE, keep=folder / PREVIOUS) as file:
         numpy.savez(file, **arrays)
+
+
+def as_json(value: Any) -> str:
+    """JSON: NumPy's numbers as numbers, its arrays as lists; a path, or anything else, as text."""
+    return json.dumps(value, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x))
 
 
 def _quoted(name: str) -> str:

@@ -3,14 +3,14 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import backend
 from ..files import UsageError
 from ..functions import ShapeError
-from . import checkpoints, watch
+from . import checkpoints, notebook, watch
 
 LARGEST = 1_000_000_000  # no count of anything is larger
 NOT_INHERITED = {"help", "out", "resume", "overwrite", "watch", "debug"}  # by a resumed run
@@ -115,25 +115,32 @@ def main(
     parser: Parser,
     train: Callable[[Settings], Any],
     instead: Mapping[str, Callable[[Settings], Any]] | None = None,
+    arguments: Sequence[Any] | None = None,
 ) -> None:
-    """Run a demo. instead: by option, what is done with the run in --out if that option is given.
+    """Run a demo: choose the device, seed the random generator, train.
 
-    Chooses the device and seeds the random generator first. See run_main for errors.
+    instead    by option, what is done with the run in --out if that option is given
+    arguments  those of the command line, or in a notebook such as ["--steps", 500]
+
+    See run_main for errors.
     """
+    words = [*map(str, notebook.arguments() if arguments is None else arguments)]
+
     def demo() -> None:
-        settings = parser.parse_args()
+        if "--resume" in words:
+            _ask_for_nothing(parser)
+        settings = parser.parse_args(words)
         chosen = [name for name in instead or {} if getattr(settings, name) is not None]
         if settings.resume or chosen:
             saved = saved_settings(parser, checkpoints.read(settings.out))
-            parser.set_defaults(**vars(saved))
-            settings = parser.parse_args()
+            settings = parser.parse_args(words, saved)  # what is typed now is preferred
         else:
             require_free(settings, settings.out)
         backend.use_device(settings.device)
         backend.seed(settings.seed)
         (instead[chosen[0]] if chosen else train)(settings)
 
-    run_main(demo)
+    run_main(demo, debug="--debug" in words)
 
 
 def require_free(settings: Settings, *folders: Path) -> None:
@@ -156,24 +163,80 @@ def saved_settings(parser: Parser, checkpoint: checkpoints.Checkpoint) -> Settin
         raise checkpoints.CheckpointError(
             f"this run was made by demos/{checkpoint.demo}.py, not by demos/{demo}.py"
         )
-    words = []
-    for action in parser._actions:
-        option, value = action.option_strings[0], checkpoint.options.get(action.dest)
-        if value is not None and action.dest not in NOT_INHERITED:
-            words += [option] * value if isinstance(value, bool) else [f"{option}={value}"]
-    return parser.parse_args(words)
+    _ask_for_nothing(parser)
+    settings = parser.parse_args([])
+    for name, value in checkpoint.options.items():
+        actions = [action for action in parser._actions if action.dest == name]
+        by_default = checkpoints.as_json(getattr(settings, name, None))
+        if actions and name not in NOT_INHERITED and checkpoints.as_json(value) != by_default:
+            try:
+                setattr(settings, name, _as_typed(parser, actions, value))
+            except argparse.ArgumentError as error:
+                if value is not None:  # some code sets None to what can't be typed any more
+                    parser.error(str(error))
+    return settings
 
 
-def run_main(main: Callable[[], None]) -> None:
-    """Call main; an error that its user can mend becomes one sentence and exit status 2."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # for paths that are no proper text
+def _ask_for_nothing(parser: Parser) -> None:
+    """What must be typed for a new run, the checkpoint of an old one has."""
+    for option in (*parser._actions, *parser._mutually_exclusive_groups):
+        option.required = False
+
+
+def _as_typed(parser: Parser, actions: list[argparse.Action], value: Any, depth: int = 0) -> Any:
+    """A value from a checkpoint as the options of one name read it.
+
+    actions  those options, such as --colour and --grey, which set one thing
+    depth    of value in the lists that an option collects: append, nargs="*", or both
+
+    Raises ArgumentError for what could not have been typed.
+    """
+    for action in actions:  # an option without a value stands for a constant
+        yes_or_no = isinstance(action, argparse.BooleanOptionalAction)
+        for known in (True, False) if yes_or_no else [action.const] * (action.nargs in (0, "?")):
+            if checkpoints.as_json(known) == checkpoints.as_json(value):
+                return known
+    action = max(actions, key=lambda action: action.nargs != 0)  # one that takes a value, if any
+    if isinstance(action, argparse._CountAction) and type(value) is int and value > 0:
+        return value
+    collects = isinstance(action, argparse._AppendAction | argparse._AppendConstAction)
+    many = action.nargs not in (None, 0, "?") and not isinstance(action, argparse._ExtendAction)
+    if isinstance(value, list) and depth < collects + many:
+        return [_as_typed(parser, actions, one, depth + 1) for one in value]
+    refused = argparse.ArgumentError(action, f"{value!r} in the checkpoint can't be read")
+    plain = not isinstance(value, list | dict)  # others were one text, of which a type made more
+    texts = [str(value), checkpoints.as_json(value), "" if plain else ",".join(map(str, value))]
+    for text in texts if action.nargs != 0 and value is not None else ():
+        try:
+            read = parser._get_value(action, text)
+            if plain and text is texts[0] or checkpoints.as_json(read) == checkpoints.as_json(value):
+                parser._check_value(action, read)
+                return read
+        except argparse.ArgumentError as error:
+            refused = error if text is texts[0] else refused
+    raise refused
+
+
+def run_main(main: Callable[[], None], debug: bool | None = None) -> None:
+    """Call main; an error that its user can mend becomes one sentence and exit status 2.
+
+    With debug, by default where --debug was typed, it stays an error. A notebook has no exit
+    status: there it is one, too, and shows as one sentence.
+    """
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
+        sys.stdout.reconfigure(errors="backslashreplace")  # for paths that are no proper text
     try:
         main()
+    except SystemExit as end:
+        if not notebook.running():
+            raise
+        if end.code:
+            raise UsageError("see the sentence above") from end
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (UsageError, ShapeError, MemoryError) as error:
-        if "--debug" in sys.argv:
+        if notebook.running() or ("--debug" in sys.argv if debug is None else debug):
             raise
         advice = ""
         if isinstance(error, MemoryError):

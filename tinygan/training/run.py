@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,10 +20,15 @@ from ..backend import xp
 from ..files import UsageError, replacing
 from ..layers import Module, require_same_arrays
 from ..tensor import Tensor, no_grad
-from . import checkpoints, watch
+from . import checkpoints, notebook, watch
 from .checkpoints import Checkpoint, CheckpointError
 
 PICTURES = 40  # in a run
+# What a run leaves beside the pictures of its steps, with what demos draw at the end or later.
+LEFT = (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.*", "samples.*", "curves.png",
+        "interpolation.png", "roc.png", "strange.png", "marked.png", "digit-?.png", "sheet.png")
+UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*",
+              "samples/.*.png.*")  # what a killed run was writing
 
 
 class Run:
@@ -70,10 +76,11 @@ class Run:
         self.latest: dict[str, dict[str, Tensor | float]] = {}  # numbers, by panel and name
         self.sum = Tensor(0.0)  # of all that was logged since the last row
         self.stopped = False
+        self.shown: set[str] = set()  # pictures that a notebook shows
         if settings.resume:
             self._load()
         else:
-            self._clear_folder()
+            self._remove(-1, *LEFT, *UNFINISHED)
 
     @property
     def time_left(self) -> float:
@@ -95,7 +102,9 @@ class Run:
         if self.step == 0:
             self.save()
         with ExitStack() as stack:
-            stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self._stop))
+            if threading.current_thread() is threading.main_thread():  # others get no signals
+                before = signal.signal(signal.SIGINT, self._stop)
+                stack.callback(signal.signal, signal.SIGINT, before)
             bar = stack.enter_context(
                 tqdm(total=self.settings.steps, initial=self.step, unit="step")
             )
@@ -139,7 +148,7 @@ class Run:
                 raise UsageError(f"a column of the log can't be named {name!r}: use a text of 1 to "
                                  '100 characters, each once in all panels, and not "step"')
         self.latest = {title: {name: _number(name, value) for name, value in values.items()}
-                       for title, values in panels.items()}
+                       for title, values in panels.items() if values}
         with no_grad():
             for values in self.latest.values():
                 for value in values.values():
@@ -159,7 +168,8 @@ class Run:
 
     def frames(self) -> list[Path]:
         """The pictures of the run so far, in order."""
-        return sorted((self.out / "samples").glob("*.png"))
+        pictures = (self.out / "samples").glob("*.png")
+        return sorted(picture for picture in pictures if picture.stem.isdecimal())
 
     def _stop(self, *_: Any) -> None:
         self.stopped = True
@@ -167,13 +177,14 @@ class Run:
 
     def _after_step(self, bar: Any) -> None:
         picture_is_due = self.step % self.picture_every == 0
-        if self.step % self.log_every == 0:
+        if self.latest and self.step % self.log_every == 0:
             bar.set_postfix(self._add_row())
         if picture_is_due:
             numbered = self.out / "samples" / f"{self.step:07}.png"
             self.draw(numbered)
             with replacing(self.out / "samples.png") as latest:
                 shutil.copyfile(numbered, latest)
+            self._show("samples.png")
         if picture_is_due or self.finished or self.stopped:
             self.save()
 
@@ -197,13 +208,19 @@ class Run:
             plots.save_animation(frames, self.out / "samples.gif")
         if self.rows:
             plots.save_curves(*self.curves(), self.out / "curves.png", self.levels)
+            self._show("curves.png")
             print("In the last tenth of the run, on average: "
                   + ", ".join(f"{name} {value:.3f}" for name, value in self.late(1 / 10).items()))
         if self.rows and self.reading:
             print(textwrap.fill(self.reading, 88))
         if not self.finished:
             print(f"Stopped after step {self.step}; all is saved. Continue with:\n"
-                  f"  python {sys.argv[0]} --resume --out {self.out}")
+                  f"  {notebook.command('--resume', '--out', str(self.out))}")
+
+    def _show(self, name: str) -> None:
+        """In a notebook, show a picture, always in the same place under the cell."""
+        notebook.show(self.out / name, f"{id(self)} {name}", name in self.shown)
+        self.shown.add(name)
 
     # ------------------------------------------------------------ checkpoints
 
@@ -251,21 +268,17 @@ class Run:
         for parameter in [p for part in self.parts.values() if isinstance(part, Module)
                           for p in part.parameters()]:
             parameter.grad = None
-        for picture in self.frames():
-            if picture.stem.isdecimal() and int(picture.stem) > self.step:
-                picture.unlink()
-        for pattern in (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*",
-                        "samples/.*.png.*"):  # what a killed run was writing
-            for unfinished in self.out.glob(pattern):
-                unfinished.unlink()
+        self._remove(self.step, *UNFINISHED)
 
-    def _clear_folder(self) -> None:
-        """Remove what a run before this one left; where that fails, the first save says why."""
-        shutil.rmtree(self.out / "samples", ignore_errors=True)
-        for name in (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.json",
-                     "figures.npz"):
+    def _remove(self, step: int, *patterns: str) -> None:
+        """Remove the pictures of later steps than this one, and the files of these patterns.
+
+        Where that fails, the first save says why.
+        """
+        later = [picture for picture in self.frames() if int(picture.stem) > step]
+        for path in [*later, *(path for name in patterns for path in self.out.glob(name))]:
             with suppress(OSError):
-                (self.out / name).unlink()
+                path.unlink()
 
     # ------------------------------------------------------------ numbers that go wrong
 
