@@ -1,9 +1,11 @@
 """Checkpoints: written whole, read without trust, the one before kept; a run made again."""
 
+import argparse
 import csv
 import json
 import zipfile
 from fractions import Fraction
+from pathlib import Path
 
 import numpy
 import pytest
@@ -15,6 +17,7 @@ from tinygan.files import UsageError
 from tinygan.optimizers import Adam
 from tinygan.training import checkpoints, watch
 from tinygan.training.checkpoints import Checkpoint, CheckpointError
+from tinygan.training.options import saved_settings
 
 
 def example(step=3, **changes):
@@ -231,7 +234,8 @@ def test_a_name_that_no_column_can_have_is_refused_at_the_first_log(panels, tmp_
 @pytest.mark.parametrize(("number", "logged"), [
     (0.1, 0.1), (3, 3), (True, 1), (numpy.float64(0.1), 0.1), (numpy.float32(0.5), 0.5),
     (numpy.int64(-7), -7), (numpy.bool_(True), 1), (numpy.uint8(200), 200),
-    (numpy.array(0.25), 0.25), (numpy.array([[0.25]]), 0.25), (to_device(numpy.float16([4])), 4), (Tensor(2.5), 2.5),
+    (numpy.array(0.25), 0.25), (numpy.array([[0.25]]), 0.25),
+    (to_device(numpy.float16([4])), 4), (Tensor(2.5), 2.5),
     (Tensor([2.5]), 2.5), (Tensor([[7]]), 7), (Tensor(True), 1), (Fraction(1, 4), 0.25),
 ])
 def test_every_kind_of_number_is_logged(number, logged, tmp_path):
@@ -336,6 +340,154 @@ def test_the_options_of_a_checkpoint_are_checked_like_typed_ones(tmp_path, monke
             resumed(**wrong)
         assert stopped.value.code == 2
         assert f"argument --{[*wrong][0].replace('_', '-')}" in capsys.readouterr().err
+
+
+def pair(text):
+    return tuple(float(number) for number in text.split(","))
+
+
+def odd_parser():
+    """Options of every kind that argparse has."""
+    parser = training.parser("mnist_gan", "", steps=5)
+    add = parser.add_argument
+    add("--yes", action=argparse.BooleanOptionalAction, default=True)
+    add("--maybe", action=argparse.BooleanOptionalAction)
+    add("--off", action="store_false")
+    add("--no-shift", dest="shift", action="store_false")
+    add("--add", action="append")
+    add("--add-one", action="append", type=int, default=[1])
+    add("--add-two", action="append", nargs=2, type=int)
+    add("--extend", action="extend", nargs="+", type=float)
+    add("--betas", nargs=2, type=float, default=(0.5, 0.9))
+    add("--any", nargs="*", type=int)
+    add("--some", nargs="+", choices=["a", "b", "a b"])
+    add("--perhaps", nargs="?", const=7, default=3, type=int)
+    add("-v", "--verbose", action="count", default=0)
+    add("-w", action="count")
+    add("-k", type=int, default=1)
+    add("--constant", action="store_const", const=42)
+    add("--fast", dest="speed", action="store_const", const="fast")
+    add("--slow", dest="speed", action="store_const", const="slow")
+    add("--largest", dest="function", action="store_const", const=max, default=min)
+    add("--a", dest="letters", action="append_const", const="a")
+    add("--two", dest="letters", action="append_const", const=2)
+    add("--limit", type=int, default=5)
+    add("--no-limit", dest="limit", action="store_const", const=None)
+    add("--pair", type=pair, default=(0.0, 1.0))
+    add("--pairs", type=pair, action="append")
+    add("--json", type=json.loads)
+    add("--share", type=Fraction)
+    add("--path", type=Path, default="here")
+    add("--paths", type=Path, nargs="*")
+    add("--text")
+    add("--need", type=int, required=True)
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--one", type=int)
+    group.add_argument("--other", action="store_true")
+    add("where")
+    add("rest", nargs="*", type=int)
+    return parser
+
+
+NEEDED = ["there", "--need=3", "--other"]
+CHOICES = [
+    [], ["--no-yes", "--maybe"], ["--no-maybe"], ["--off", "--no-shift"], ["--add=x", "--add=-y z"],
+    ["--add-one=2", "--add-one=3"], ["--add-two", 1, -2, "--add-two", 3, 4],
+    ["--extend", 1, 2, "--extend", "0.1"], ["--betas", "1e-3", -1], ["--any"], ["--any", 4, 5],
+    ["--some", "a b", "a"], ["--perhaps"], ["--perhaps", 4], ["-vvv", "-ww"], ["-k", 9],
+    ["--constant"], ["--slow"], ["--fast"], ["--largest"], ["--two", "--a", "--two"],
+    ["--no-limit"], ["--limit=6"], ["--pair=0.25,0.75"], ["--pairs=1,2", "--pairs=3,4"],
+    ["--json={\"a\": [1, null]}"], ["--json=\"text\""], ["--json=[1, 2.5]"], ["--json=true"],
+    ["--share=1/3"], ["--path=a b/c"], ["--paths", "p", "q r"], ["--text=None"], ["--text=-x y"],
+    ["--text="],
+]
+
+
+@pytest.mark.parametrize("words", CHOICES, ids=str)
+def test_options_of_every_kind_survive_a_checkpoint(words, tmp_path):
+    found = []
+
+    def train(settings):
+        found.append(vars(settings))
+        checkpoints.write(tmp_path, example(options=vars(settings)))
+
+    training.main(odd_parser(), train, arguments=[*NEEDED, *words, "--out", tmp_path])
+    for _ in range(2):  # a resumed run is resumed once more
+        training.main(odd_parser(), train, arguments=["--resume", "--out", tmp_path])
+    sampled = vars(saved_settings(odd_parser(), checkpoints.read(tmp_path)))
+    typed = found[0]
+    for again in (*found[1:], sampled):
+        assert {name: (typed[name], again[name]) for name in typed
+                if repr(typed[name]) != repr(again[name]) and name not in ("out", "resume")} == {}
+
+
+def test_what_is_typed_with_resume_is_preferred(tmp_path):
+    found = []
+
+    def train(settings):
+        found.append(settings)
+        checkpoints.write(tmp_path, example(options=vars(settings)))
+
+    words = [*NEEDED, "-k", 2, "--slow", "--no-yes", "--betas", 0.1, 0.2, "--text=a"]
+    training.main(odd_parser(), train, arguments=[*words, "--out", tmp_path])
+    words = ["-k", 3, "--fast", "--yes", "--betas", 0.3, 0.4]
+    training.main(odd_parser(), train, arguments=["--resume", "--out", tmp_path, *words])
+    again = found[1]
+    assert (again.k, again.speed, again.yes, again.betas) == (3, "fast", True, [0.3, 0.4])
+    assert (again.text, again.need, again.where, again.other) == ("a", 3, "there", True)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"yes": "no"}, {"yes": 1}, {"off": 0}, {"add_one": 3}, {"add_one": ["x"]},
+    {"add_two": [1, 2.5]}, {"betas": ["x", 1]}, {"some": ["c"]},
+    {"verbose": -1}, {"verbose": "vv"}, {"constant": 43},
+    {"speed": "faster"}, {"letters": ["b"]}, {"k": [1]}, {"k": {"a": 1}}, {"pair": [1, "x"]},
+    {"text": ["a"]}, {"other": "yes"}, {"perhaps": "x"}, {"any": [[1]]}, {"add": [["x"]]},
+])
+def test_options_that_nobody_could_type_are_refused(wrong, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        saved_settings(odd_parser(), example(options=wrong))
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 2 and ": error: argument " in sentence
+
+
+def test_numbers_of_numpy_are_stored_as_numbers_and_paths_as_text(tmp_path):
+    options = {
+        "int": numpy.int64(5), "float": numpy.float32(0.5), "bool": numpy.bool_(True),
+        "array": numpy.arange(3), "zero": numpy.array(7), "tuple": (1, numpy.int8(2)), "none": None,
+        "path": Path("a b"), "nested": {"x": [numpy.float64(0.1)]}, "function": max,
+        "inf": numpy.inf,
+    }
+    checkpoints.write(tmp_path, example(options=options))
+    assert checkpoints.read(tmp_path).options == {
+        "int": 5, "float": 0.5, "bool": True, "array": [0, 1, 2], "zero": 7, "tuple": [1, 2],
+        "none": None, "path": "a b", "nested": {"x": [0.1]}, "function": str(max), "inf": numpy.inf,
+    }
+
+
+def test_a_run_whose_sizes_are_numbers_of_numpy_is_resumed(tmp_path):
+    parser = training.parser("mnist_gan", "", steps=numpy.int64(6), latent=numpy.int32(2))
+    settings = parser.parse_args(["--out", str(tmp_path)])
+    settings.seed = numpy.uint8(3)
+    training.Run(settings, {"G": network()}, draw).save()
+    again = saved_settings(training.parser("mnist_gan", "", steps=1, latent=1),
+                           checkpoints.read(tmp_path))
+    assert (again.steps, again.latent, again.seed) == (6, 2, 3)
+    checkpoints.write(tmp_path, example(options={"steps": "6", "latent": "2"}))  # as they once were
+    again = saved_settings(training.parser("mnist_gan", "", steps=1, latent=1),
+                           checkpoints.read(tmp_path))
+    assert (again.steps, again.latent) == (6, 2)
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    found = []
+    training.main(training.parser("mnist_gan", "", data="mnist"), found.append,
+                  arguments=["--out=~/run", "--data-dir=~/sets"])
+    assert (found[0].out, found[0].data_dir) == (tmp_path / "run", tmp_path / "sets")
+    plots.save_grid(numpy.zeros((1, 2, 2, 1)), "~/deep/grid.png")
+    assert (tmp_path / "deep" / "grid.png").exists()
 
 
 def test_a_damaged_picture_is_named_at_the_end_of_a_resumed_run(tmp_path):

@@ -23,7 +23,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     keep, a path for the old content, keep holds the old one while path is not there.
     Raises UsageError where the system refuses (no space, no permission, not a folder).
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     temporary = None
     try:
         if path.exists() and not path.is_file():

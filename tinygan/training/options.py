@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,11 @@ from . import checkpoints, notebook, watch
 LARGEST = 1_000_000_000  # no count of anything is larger
 NOT_INHERITED = {"help", "out", "resume", "overwrite", "watch", "debug"}  # by a resumed run
 Parser, Settings = argparse.ArgumentParser, argparse.Namespace
+
+
+def path(text: str) -> Path:
+    """A type for argparse: a path; ~ is the home folder, also in --out=~/runs and in notebooks."""
+    return Path(os.path.expanduser(text))
 
 
 def positive(kind: type) -> Callable[[str], Any]:
@@ -88,12 +94,12 @@ def parser(demo: str, description: str, **defaults: Any) -> Parser:
     if "data" in defaults:
         length.add_argument("--epochs", type=_whole, metavar="N",
                             help="the length of the run in passes over the data, not steps")
-        add("--data-dir", type=Path, metavar="PATH",
+        add("--data-dir", type=path, metavar="PATH",
             help="where the files of mnist-full and fashion are")
     add("--seed", type=from_zero(LARGEST, int), default=0, metavar="N",
         help="the same seed gives the same run")
     add("--device", default="cpu", help="cpu, gpu or gpu:1 (the second GPU)")
-    add("--out", type=Path, default=Path("runs") / demo, metavar="PATH",
+    add("--out", type=path, default=Path("runs") / demo, metavar="PATH",
         help="folder for everything that the run writes")
     add("--resume", action="store_true", help="continue from the checkpoint in --out")
     add("--overwrite", action="store_true", help="replace the run in --out")
@@ -199,18 +205,23 @@ def _as_typed(parser: Parser, actions: list[argparse.Action], value: Any, depth:
     action = max(actions, key=lambda action: action.nargs != 0)  # one that takes a value, if any
     if isinstance(action, argparse._CountAction) and type(value) is int and value > 0:
         return value
-    collects = isinstance(action, argparse._AppendAction | argparse._AppendConstAction)
-    many = action.nargs not in (None, 0, "?") and not isinstance(action, argparse._ExtendAction)
-    if isinstance(value, list) and depth < collects + many:
+    lists = isinstance(action, argparse._AppendAction | argparse._AppendConstAction)
+    if not isinstance(action, argparse._ExtendAction):
+        lists += action.nargs not in (None, 0, "?")
+    if depth < lists and isinstance(value, list):
         return [_as_typed(parser, actions, one, depth + 1) for one in value]
     refused = argparse.ArgumentError(action, f"{value!r} in the checkpoint can't be read")
-    plain = not isinstance(value, list | dict)  # others were one text, of which a type made more
-    texts = [str(value), checkpoints.as_json(value), "" if plain else ",".join(map(str, value))]
-    for text in texts if action.nargs != 0 and value is not None else ():
+    if depth < lists or action.nargs == 0 or value is None:
+        raise refused
+    texts = [str(value), checkpoints.as_json(value)]
+    if isinstance(value, list):  # which a type has made of one text
+        texts.append(",".join(map(str, value)))
+    for text in texts:
         try:
             read = parser._get_value(action, text)
-            if plain and text is texts[0] or checkpoints.as_json(read) == checkpoints.as_json(value):
-                parser._check_value(action, read)
+            parser._check_value(action, read)
+            plain = text is texts[0] and not isinstance(value, list | dict)
+            if plain or checkpoints.as_json(read) == checkpoints.as_json(value):
                 return read
         except argparse.ArgumentError as error:
             refused = error if text is texts[0] else refused

@@ -1,6 +1,7 @@
 """A trained run, made again from its checkpoint by the demo that trained it."""
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from types import ModuleType
@@ -54,12 +55,13 @@ def load(path: Path) -> Trained:
     The demo's build() makes the networks from the saved options, and they take over the saved
     arrays; nothing in the file is run. Raises CheckpointError where that can't be done.
     """
+    path = Path(os.path.expanduser(path))
     checkpoint = checkpoints.read(path)
     try:
         demo = load_demo(checkpoint.demo)
         settings = saved_settings(demo.options(), checkpoint)
         backend.seed(settings.seed)  # what build and pictures draw is what the run drew
-        settings.out = Path(path) if Path(path).is_dir() else Path(path).parent
+        settings.out = path if path.is_dir() else path.parent
         parts = demo.build(settings)
         for name, part in parts.items():
             part.load_state(checkpoint.parts[name])
