@@ -13,19 +13,14 @@ def running() -> bool:
     return hasattr(get_shell(), "kernel")
 
 
-def _in_a_cell() -> bool:
-    """Whether no program was started: sys.argv is that of the kernel."""
+def in_a_cell() -> bool:
+    """Whether no program was started, not even by %run: sys.argv is that of the kernel."""
     return running() and Path(sys.argv[0]).name.startswith("ipykernel")
-
-
-def arguments() -> list[str]:
-    """The words behind the program's name, if a program was started."""
-    return [] if _in_a_cell() else sys.argv[1:]
 
 
 def command(*words: str) -> str:
     """What starts the same program with these words, ready to be pasted."""
-    if _in_a_cell():
+    if in_a_cell():
         return f"arguments={[*words]}"
     quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
     return quoted(["%run" if running() else "python", sys.argv[0], *words])

@@ -130,16 +130,19 @@ def main(
 
     See run_main for errors.
     """
-    words = [*map(str, notebook.arguments() if arguments is None else arguments)]
+    if arguments is None and notebook.in_a_cell():
+        arguments = []
+    given = [] if arguments is None else [[*map(str, arguments)]]
+    words = given[0] if given else sys.argv[1:]
 
     def demo() -> None:
         if "--resume" in words:
             _ask_for_nothing(parser)
-        settings = parser.parse_args(words)
+        settings = parser.parse_args(*given)
         chosen = [name for name in instead or {} if getattr(settings, name) is not None]
         if settings.resume or chosen:
             saved = saved_settings(parser, checkpoints.read(settings.out))
-            settings = parser.parse_args(words, saved)  # what is typed now is preferred
+            settings = parser.parse_args(*given, namespace=saved)  # what is typed now is preferred
         else:
             require_free(settings, settings.out)
         backend.use_device(settings.device)

@@ -275,10 +275,11 @@ class Run:
 
         Where that fails, the first save says why.
         """
-        later = [picture for picture in self.frames() if int(picture.stem) > step]
-        for path in [*later, *(path for name in patterns for path in self.out.glob(name))]:
-            with suppress(OSError):
-                path.unlink()
+        with suppress(OSError):  # a name that is too long
+            later = [picture for picture in self.frames() if int(picture.stem) > step]
+            for path in [*later, *(path for name in patterns for path in self.out.glob(name))]:
+                with suppress(OSError):
+                    path.unlink()
 
     # ------------------------------------------------------------ numbers that go wrong
 
