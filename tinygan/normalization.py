@@ -86,7 +86,7 @@ class InstanceNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] * x.shape[2] < 2:
-            raise ShapeError(f"InstanceNorm: images (N, H, W, C) of 2 or more pixels, not {x.shape}")
+            raise ShapeError(f"InstanceNorm: {x.shape} is no (N, H, W, C) of two or more pixels")
         n, height, width, channels = x.shape
         # normalized(x, (1, 2), epsilon), fused: BatchNorm whose rows are pixels and whose features
         # are the channels of all images
