@@ -48,9 +48,9 @@ class Run:
 
     In settings.out it leaves samples.png and samples/, samples.gif, curves.png, checkpoint.npz
     and the checkpoint before it, and log.csv, written anew with each checkpoint. Ctrl-C finishes
-    the step, saves, and says how to continue; a second Ctrl-C stops at once. If a number that is
-    logged was not finite at any step, the run goes back to its last checkpoint and watches: see
-    watch.py.
+    the step, saves, and says how to continue; a second Ctrl-C stops at once. A notebook shows
+    samples.png, and at the end curves.png, under the cell. If a number that is logged was not
+    finite at any step, the run goes back to its last checkpoint and watches: see watch.py.
     """
 
     def __init__(
