@@ -2,6 +2,7 @@
 
 import gzip
 import tracemalloc
+from pathlib import Path
 
 import numpy
 import pytest
@@ -402,3 +403,23 @@ def test_the_same_seed_gives_the_same_points():
         return to_host(datasets.ring().samples(10)).tolist()
 
     assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_uci_digits_are_those_of_the_archive_enlarged():
+    data = datasets.uci_digits()
+    assert data.images.shape == (1797, 28, 28, 1) and data.images.dtype == numpy.uint8
+    counts = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert numpy.bincount(data.labels).tolist() == counts
+    border = data.images.copy()
+    border[:, 3:25, 3:25] = 0
+    assert not border.any() and data.images.max() == 255
+    exact = datasets.uci_digits(8).images[:, 10:18, 10:18, 0]
+    archive = Path(datasets.__file__).parent / "data" / "uci_digits.npz"
+    with numpy.load(archive) as file:
+        assert numpy.array_equal(numpy.round(exact / 255 * 16), file["images"])
+
+
+@pytest.mark.parametrize("side", [7, 29, -1])
+def test_uci_digits_of_another_side_are_an_error(side):
+    with pytest.raises(datasets.DataError, match=f"{side} pixels.*8 to 28"):
+        datasets.uci_digits(side)

@@ -1,4 +1,4 @@
-"""DCGAN's pair: shapes, the paper's guidelines, and weights that a seed gives again."""
+"""Shapes, the papers' guidelines, weights that a seed gives again, and second derivatives."""
 
 import math
 
@@ -6,11 +6,18 @@ import numpy
 import pytest
 
 import tinygan
-from tinygan import Tensor
+from tinygan import Tensor, check_gradients
 from tinygan.files import UsageError
 from tinygan.layers import Conv2d, Dense, OneHotCode, RandomTranslation, Tanh
-from tinygan.networks import dcgan_discriminator, dcgan_generator
-from tinygan.normalization import BatchNorm
+from tinygan.networks import (
+    ResidualBlock,
+    dcgan_discriminator,
+    dcgan_generator,
+    image_decoder,
+    image_encoder,
+    patch_discriminator,
+)
+from tinygan.normalization import BatchNorm, InstanceNorm
 
 
 def images(size, channels, n=3):
@@ -88,3 +95,54 @@ def test_the_same_seed_gives_the_same_weights():
 
     first, second = states(), states()
     assert all(numpy.array_equal(array, second[name]) for name, array in first.items())
+
+
+# ---------------------------------------------------------------- from images to images
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_become_features_and_features_images(size, channels):
+    features = image_encoder(channels, 2, blocks=1)(images(size, channels))
+    assert features.shape == (3, size // 4, size // 4, 4)
+    made = image_decoder(channels, 2)(features)
+    assert made.shape == (3, size, size, channels) and abs(made.numpy()).max() <= 1
+
+
+def test_no_image_sees_another_on_its_way():
+    x, G = images(8, 1), [image_encoder(1, 2), image_decoder(1, 2)]
+    numpy.testing.assert_allclose(
+        G[1](G[0](x)).numpy()[:1], G[1](G[0](x[:1])).numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_residual_block_adds_to_what_it_is_given():
+    block, x = ResidualBlock(2), images(8, 2)
+    added = block(x).numpy() - x.numpy()
+    numpy.testing.assert_allclose(added, block.layers(x).numpy(), atol=1e-6)
+    numpy.testing.assert_allclose(added.mean((1, 2)), 0, atol=1e-6)  # as InstanceNorm leaves it
+
+
+def test_a_residual_block_has_right_gradients():
+    block = ResidualBlock(2)
+    for parameter in block.parameters():
+        parameter.data = parameter.data.astype("float64") * 20
+    numbers = numpy.random.default_rng(1).standard_normal((2, 4, 4, 2))
+    check_gradients(block, numbers)
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2, 3])
+def test_a_patch_discriminator_answers_for_each_patch(halvings):
+    D, side = patch_discriminator(1, 2, halvings), 32 >> halvings
+    assert D(images(32, 1)).shape == (3, side, side, 1)
+    assert kinds(D).count(InstanceNorm) == max(0, halvings - 1)
+
+
+@pytest.mark.parametrize(("halvings", "reach"), [(1, 8), (2, 18), (3, 38)])
+def test_a_logit_sees_as_many_pixels_as_the_docstring_says(halvings, reach):
+    D = patch_discriminator(1, 2, halvings)
+    D.layers = [layer for layer in D.layers if not isinstance(layer, InstanceNorm)]
+    x = Tensor(images(64, 1).data, requires_grad=True)
+    middle = 32 >> halvings
+    D(x)[0, middle, middle, 0].backward()
+    rows = numpy.flatnonzero(x.grad.numpy()[0].any(axis=(1, 2)))
+    assert rows[-1] - rows[0] + 1 == reach

@@ -1,4 +1,4 @@
-"""BatchNorm and LayerNorm: their values, their statistics, and the fused form."""
+"""BatchNorm, LayerNorm and InstanceNorm: their values, their statistics, and the fused form."""
 
 import numpy
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from tinygan import Tensor, check_gradients, grad
 from tinygan.backend import to_device
 from tinygan.functions import ShapeError
-from tinygan.normalization import BatchNorm, LayerNorm, batch_norm
+from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm, batch_norm
 from tinygan.normalization import normalized as plain
 
 
@@ -103,6 +103,24 @@ def test_layer_norm_normalizes_each_example_by_itself(shape):
 def test_layer_norm_of_other_features_is_an_error():
     with pytest.raises(ShapeError, match=r"\(2, 1\)"):
         use(LayerNorm(3), normal(2, 1))
+
+
+def test_instance_norm_normalizes_each_channel_of_each_image():
+    layer, x = InstanceNorm(), normal(3, 4, 5, 2) * 3 + 5
+    numpy.testing.assert_allclose(use(layer, x), normalized(x, (1, 2)), rtol=1e-10)
+    numpy.testing.assert_allclose(use(layer, x)[:1], use(layer, x[:1]), rtol=1e-12)
+    numpy.testing.assert_allclose(use(layer.eval(), x), normalized(x, (1, 2)), rtol=1e-10)
+    assert layer.state() == {} and use(layer, x.astype("float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1, 2), (3, 4), (3, 4, 5)])
+def test_instance_norm_of_what_is_no_image_is_an_error(shape):
+    with pytest.raises(ShapeError, match=f"InstanceNorm.*{shape[0]}, {shape[1]}"):
+        use(InstanceNorm(), normal(*shape))
+
+
+def test_instance_norm_has_right_gradients():
+    check_gradients(InstanceNorm(), normal(2, 2, 3, 2) * 2 + 1)
 
 
 # ---------------------------------------------------------------- plain and fused

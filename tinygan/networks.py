@@ -1,7 +1,7 @@
-"""Networks that several demos share: the generator and the discriminator of DCGAN.
+"""Networks that several demos share: DCGAN's pair, and those that turn images into images.
 
-Radford, Metz and Chintala 2016, whose guidelines (section 3) are named where they are applied.
-Letters: N batch, S the images' side, C their channels, W width.
+DCGAN is of Radford, Metz and Chintala 2016, whose guidelines (section 3) are named where they are
+applied. Letters: N batch, S the images' side, C their channels, W width.
 """
 
 import math
@@ -22,7 +22,8 @@ from .layers import (
     Sequential,
     Tanh,
 )
-from .normalization import BatchNorm
+from .normalization import BatchNorm, InstanceNorm
+from .tensor import Tensor
 
 
 def dcgan_generator(
@@ -82,3 +83,67 @@ def dcgan_discriminator(
     network = Sequential(*layers, Flatten(), Dense(side * side * last, outputs))  # (N, outputs)
     network.translation = network.layers[1]
     return network
+
+
+# ---------------------------------------------------------------- from images to images
+
+
+class ResidualBlock(Module):
+    """y = x + f(x), f two 3 x 3 convolutions with InstanceNorm: (N, H, W, channels), as it was.
+
+    He et al. 2016, as in Johnson et al. 2016: where f gives 0, the image passes as it is.
+    """
+
+    def __init__(self, channels: int):
+        def convolution() -> list[Module]:
+            layer = Conv2d(channels, channels, kernel=3, padding=1, bias=False)
+            return [layer, InstanceNorm()]
+
+        self.layers = Sequential(*convolution(), ReLU(), *convolution())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def image_encoder(channels: int, width: int, blocks: int = 3) -> Sequential:
+    """Images (N, S, S, C) to features (N, S/4, S/4, 2W); S is a multiple of 4.
+
+    The first half of CycleGAN's generator (Zhu et al. 2017, section 4): two strided convolutions,
+    then residual blocks.
+    """
+    return Sequential(
+        Conv2d(channels, width, kernel=4, stride=2, padding=1, bias=False),
+        InstanceNorm(), ReLU(),                                                # (N, S/2, S/2, W)
+        Conv2d(width, 2 * width, kernel=4, stride=2, padding=1, bias=False),
+        InstanceNorm(), ReLU(),                                                # (N, S/4, S/4, 2W)
+        *(ResidualBlock(2 * width) for _ in range(blocks)),
+    )
+
+
+def image_decoder(channels: int, width: int) -> Sequential:
+    """Features (N, S/4, S/4, 2W) to images (N, S, S, C) in [-1, 1]: the second half."""
+    return Sequential(
+        ConvTranspose2d(2 * width, width, kernel=4, stride=2, padding=1, bias=False),
+        InstanceNorm(), ReLU(),                                                # (N, S/2, S/2, W)
+        ConvTranspose2d(width, width, kernel=4, stride=2, padding=1, bias=False),
+        InstanceNorm(), ReLU(),                                                # (N, S, S, W)
+        Conv2d(width, channels, kernel=3, padding=1), Tanh(),                  # (N, S, S, C)
+    )
+
+
+def patch_discriminator(channels: int, width: int, halvings: int = 2) -> Sequential:
+    """Images (N, S, S, C) to a map of logits, one for each patch: (N, S/2^h, S/2^h, 1).
+
+    Isola et al. 2017, section 3.2.2: D judges texture, the patches' layout is the loss's affair.
+    Each of the h halvings is a 4 x 4 convolution of stride 2, with InstanceNorm after all but the
+    first; then 3 x 3. A logit sees 8 pixels across after one halving, 18 after two, 38 after three.
+    """
+    layers: list[Module] = []
+    for halving in range(halvings):
+        filters = width << halving
+        layers += [
+            Conv2d(channels, filters, kernel=4, stride=2, padding=1, bias=halving == 0),
+            *([InstanceNorm()] if halving else []), LeakyReLU(0.2),
+        ]
+        channels = filters
+    return Sequential(*layers, Conv2d(channels, 1, kernel=3, padding=1))

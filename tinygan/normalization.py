@@ -73,6 +73,31 @@ class BatchNorm(Module):
         return functions.reshape(y, x.shape)
 
 
+class InstanceNorm(Module):
+    """y = (x - mean) / sqrt(variance + epsilon), for each channel of each image by itself.
+
+    Ulyanov et al. 2016, eq. 4: (N, H, W, C) -> (N, H, W, C), mean and variance over H and W.
+    Contrast is taken out; no image sees another, in training and after.
+    Raises ShapeError for what is no batch of images of more than one pixel.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-5):
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] * x.shape[2] < 2:
+            raise ShapeError(f"InstanceNorm: images (N, H, W, C) of 2 or more pixels, not {x.shape}")
+        n, height, width, channels = x.shape
+        # normalized(x, (1, 2), epsilon), fused: BatchNorm whose rows are pixels and whose features
+        # are the channels of all images
+        pixels = functions.transpose(functions.reshape(x, (n, -1, channels)), (1, 0, 2))
+        columns = functions.reshape(pixels, (-1, n * channels))              # (HW, NC)
+        scale = Tensor(xp.ones(n * channels, dtype=x.dtype))
+        y, _, _ = batch_norm(columns, scale, Tensor(xp.zeros_like(scale.data)), self.epsilon)
+        y = functions.transpose(functions.reshape(y, pixels.shape), (1, 0, 2))
+        return functions.reshape(y, x.shape)
+
+
 def batch_norm(
     x: Tensor, scale: Tensor, shift: Tensor, epsilon: float = 1e-5
 ) -> tuple[Tensor, Any, Any]:

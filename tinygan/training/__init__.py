@@ -3,12 +3,13 @@
 from .checkpoints import CheckpointError
 from .options import UsageError, from_zero, main, parser, positive, require_free, run_main
 from .pictures import Pictures, apply, interpolate
+from .pool import ImagePool
 from .report import report, table
 from .run import Run
 from .trained import Trained, load
 
 __all__ = [
-    "CheckpointError", "Pictures", "Run", "Trained", "UsageError", "apply", "from_zero",
-    "interpolate", "load", "main", "parser", "positive", "report", "require_free", "run_main",
-    "table",
+    "CheckpointError", "ImagePool", "Pictures", "Run", "Trained", "UsageError", "apply",
+    "from_zero", "interpolate", "load", "main", "parser", "positive", "report", "require_free",
+    "run_main", "table",
 ]
