@@ -51,9 +51,9 @@ def pairs(
 
     Either PATH has two subfolders, where the two images of a pair have the same name, suffixes
     aside; the sources are in the subfolder that comes first by name. Or it has none, and each file
-    is a pair side by side, twice as wide as high, the source on the left. Isola et al. 2017 published
-    their sets so; in their facades the photo is on the left, and the labels from which it is to be
-    made on the right. reverse makes the sources targets, and the targets sources.
+    is a pair side by side, twice as wide as high, the source on the left. Isola et al. 2017
+    published their sets so; in their facades the photo is on the left, and the labels from which
+    it is to be made on the right. reverse makes the sources targets, and the targets sources.
 
     Every tenth pair by name is "held-out". Images are cut and resized as in folder(), to channels
     (C, D). A name without a partner is left out, as a broken image is, with a warning. Raises
