@@ -18,12 +18,12 @@ from typing import Any
 import numpy
 
 from tinygan import Tensor, datasets, losses, metrics, networks, plots, training
-from tinygan.backend import to_device
-from tinygan.datasets import Pairs, from_bytes, to_bytes
+from tinygan.datasets import Pairs, from_bytes
 from tinygan.layers import AddConstant, Sequential
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-SHOWN = 10  # images of each kind in a picture
+CHANNELS = {"digits": (1, 1), "emoji": (1, 3)}  # of the two kinds; of folders: 3
+SHOWN = 12  # images of each kind in a picture
 
 
 def options() -> argparse.ArgumentParser:
@@ -41,28 +41,27 @@ def options() -> argparse.ArgumentParser:
         help="of the identity loss, for kinds with as many channels")
     add("--pool", type=training.from_zero(100_000, int), default=64, metavar="N",
         help="earlier translations from which half of D's come; paper: 50; 0: none")
+    add("--measure", type=training.from_zero(1_000_000, int), default=2000, metavar="N",
+        help="images of each kind to measure at the end; 0: none")
     return parser
 
 
 def load(settings: argparse.Namespace, part: str = "train") -> Pairs:
-    """The images of both kinds, uint8."""
+    """The images of both kinds, uint8. Of UCI's few, all are learned from, and measured."""
     if settings.data == "digits":
         return Pairs(datasets.uci_digits(settings.side).images, datasets.mnist(part).images)
-    if settings.data != "emoji":
-        return datasets.unpaired(settings.data, part, size=settings.size)
-    outlines, colours = datasets.emoji(part)
-    if part == "train":  # neighbours, which may be one emoji in several skin tones, stay together
-        half = len(outlines) // 2
-        outlines, colours = outlines[:half], colours[half:]
-    return Pairs(outlines, colours)
-
-
-def channels(settings: argparse.Namespace) -> tuple[int, int]:
-    return {"digits": (1, 1), "emoji": (1, 3)}.get(settings.data, (3, 3))
+    if settings.data == "emoji":
+        return datasets.unpaired_emoji() if part == "train" else datasets.emoji(part)
+    return datasets.unpaired(settings.data, part, size=settings.size)
 
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
-    width, (first, second) = settings.width, channels(settings)
+    width, (first, second) = settings.width, CHANNELS.get(settings.data, (3, 3))
+    if settings.identity and first != second:
+        raise training.UsageError(f"--identity needs kinds of as many channels: {settings.data} "
+                                  f"has {first} and {second}")
+    if settings.size % 4:
+        raise training.UsageError(f"--size {settings.size} is not a multiple of 4")
     empty = 1.0 if settings.data == "digits" else -1.0  # paper becomes 0, as the padding is
 
     def translator(inputs: int, outputs: int) -> Sequential:
@@ -96,8 +95,7 @@ class Pictures:
         plots.save_grid(numpy.concatenate(rows), path, columns=len(self.x))
 
 
-def pictures(settings: argparse.Namespace, parts: dict[str, Any]) -> Pictures:
-    return Pictures(settings, parts)
+pictures = Pictures
 
 
 def round_trip(images: numpy.ndarray, there: Any, back: Any) -> list[numpy.ndarray]:
@@ -146,12 +144,9 @@ def train(settings: argparse.Namespace) -> None:
         average_g.update()
         average_f.update()
         run.log(losses={"D loss": d_loss, "G loss": g_loss}, cycle={"cycle loss": cycle_loss})
-    if run.finished:
-        report(settings, parts)
-
-
-def report(settings: argparse.Namespace, parts: dict[str, Any]) -> None:
-    pass
+    if run.finished and settings.measure:
+        metrics.report_round_trips(settings, load(settings, "held-out"), average_g.network,
+                                   average_f.network)
 
 
 if __name__ == "__main__":
