@@ -52,6 +52,8 @@ def load(settings: argparse.Namespace, part: str = "train") -> Pairs:
         return Pairs(datasets.uci_digits(settings.side).images, datasets.mnist(part).images)
     if settings.data == "emoji":
         return datasets.unpaired_emoji() if part == "train" else datasets.emoji(part)
+    if not settings.data.startswith("folder:"):
+        raise datasets.DataError(f"unknown data {settings.data!r}: use digits, emoji, folder:PATH")
     return datasets.unpaired(settings.data, part, size=settings.size)
 
 

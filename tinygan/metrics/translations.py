@@ -61,7 +61,8 @@ def report_round_trips(
             if digits:
                 right = reader(images) == truth
                 row["read right"] = float(right.mean())
-                row |= {f"{digit}s": float(right[truth == digit].mean()) for digit in (1, 9)}
+                row |= {f"{digit}s": float(right[truth == digit].mean())
+                        for digit in (1, 9) if digit in truth}
                 row["ink IoU"] = intersection_over_union(images > 0, source > 0)
             elif settings.data == "emoji":
                 row["L1"] = float(abs(images - other).mean())
