@@ -28,12 +28,12 @@ SHOWN = 12  # images of each kind in a picture
 
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "cyclegan", __doc__, steps=1600, batch_size=16, lr=5e-4, d_lr=5e-4, width=16, size=32)
+        "cyclegan", __doc__, steps=1000, batch_size=16, lr=1e-3, d_lr=2e-4, width=16, size=32)
     add = parser.add_argument
     add("--data", default="digits", metavar="NAME",
         help="digits (UCI's and MNIST's), emoji (outlines and colours) or folder:PATH, with two "
         "subfolders")
-    add("--side", type=training.positive(int), default=22, metavar="PIXELS",
+    add("--side", type=training.positive(int), default=24, metavar="PIXELS",
         help="what UCI's 8 x 8 pixels are enlarged to; at 28 digits change places")
     add("--cycle", type=training.from_zero(), default=3.0, metavar="WEIGHT",
         help="of the cycle loss; paper: 10; 0: without")
@@ -77,8 +77,8 @@ def build(settings: argparse.Namespace) -> dict[str, Any]:
     G, F = translator(first, second), translator(second, first)
     return {
         "G": G, "F": F, "D_X": judge(first), "D_Y": judge(second),
-        "average of G": ExponentialMovingAverage(G, decay=0.99),
-        "average of F": ExponentialMovingAverage(F, decay=0.99),
+        "average of G": ExponentialMovingAverage(G, decay=0.995),
+        "average of F": ExponentialMovingAverage(F, decay=0.995),
     }
 
 

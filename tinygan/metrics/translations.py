@@ -9,6 +9,7 @@ from .. import datasets, training
 from ..datasets import Pairs, from_bytes, to_bytes
 from ..tensor import Tensor
 from .classifier import shipped_classifier
+from .digits import FEWEST, measure
 from .distances import nearest
 
 Translator = Callable[[Tensor], Tensor]
@@ -34,7 +35,8 @@ def report_round_trips(
 
     --data digits  how many are read right, and of the ones and the nines alone. The shipped
                    classifier reads what should be MNIST's, and round trips; F(y) is read as the
-                   nearest of x. "ink IoU" is with the source, ink being brighter than the middle
+                   nearest of x. "ink IoU" is with the source, ink being brighter than the middle;
+                   "Frechet" the distance from MNIST's digits, if there are 1,000 images
     --data emoji   each x has its y: "L1" to it, and "ink IoU" with it, ink being darker
     """
     kinds = [from_bytes(images[: settings.measure]) for images in data]
@@ -64,6 +66,8 @@ def report_round_trips(
                 row |= {f"{digit}s": float(right[truth == digit].mean())
                         for digit in (1, 9) if digit in truth}
                 row["ink IoU"] = intersection_over_union(images > 0, source > 0)
+                if i == 0 and len(images) >= FEWEST:
+                    row["Frechet"] = measure(images)["Frechet"]
             elif settings.data == "emoji":
                 row["L1"] = float(abs(images - other).mean())
                 row["ink IoU"] = intersection_over_union(
