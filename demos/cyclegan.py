@@ -123,7 +123,7 @@ def train(settings: argparse.Namespace) -> None:
     learners = {"Adam of G and F": adam_g, "Adam of D": adam_d, "batches of x": xs,
                 "batches of y": ys, "pool of x": pool_x, "pool of y": pool_y}
     run = training.Run(settings, parts | learners, pictures(settings, parts).draw,
-                       reading=game.reading)
+                       reading=game.reading + " Both losses are sums of two, here: 1/2 for 1/4.")
     for _ in run:
         falling = min(1, 2 * run.time_left)
         adam_g.lr, adam_d.lr = settings.lr * falling, settings.d_lr * falling
