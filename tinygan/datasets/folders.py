@@ -2,8 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -29,13 +30,23 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
     read, and pictures of other formats, are left out, with a warning that names them. Raises
     DataError if none is left.
     """
-    from tqdm import tqdm
+    require_size(size, channels)
+    return Dataset(numpy.stack(read_all(
+        image_files(path), lambda file: _read_image(file, size, channels)
+    )), None)
 
+
+def require_size(size: int, channels: int) -> None:
+    """Raise DataError for a size or a count of channels that no image is read in."""
     if size < 1 or size * size > _LARGEST_IMAGE or channels not in (1, 3):
         raise DataError(
             f"size {size}, channels {channels}: expected size >= 1, channels 1 or 3, and at most "
             f"{_LARGEST_IMAGE:,} pixels"
         )
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """The images in a folder and below it, sorted. Raises DataError where there is none."""
     files = sorted(_files(os.path.expanduser(path)))
     paths = [file for file in files if file.suffix.lower() in _SUFFIXES]
     others = [file for file in files if file.suffix.lower() in _OTHERS]
@@ -43,20 +54,30 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
         raise DataError(f"{path} is no folder with images: expected {', '.join(_SUFFIXES)} in it")
     if others:
         warnings.warn(f"pictures passed over: {len(others)}, such as {others[0]}; save them as "
-                      f"{_NAMES}", stacklevel=2)
+                      f"{_NAMES}", stacklevel=3)
+    return paths
+
+
+def read_all(files: Iterable[Path], read: Callable[[Path], Any]) -> list[Any]:
+    """read(file) of every file but those that cannot be read: a warning names them.
+
+    Raises DataError if none is left.
+    """
+    from tqdm import tqdm
+
     images, broken = [], []
-    for file in tqdm(paths, desc="images", leave=False, disable=None):
+    for file in tqdm(files, desc="images", leave=False, disable=None):
         try:
-            images.append(_read_image(file, size, channels))
+            images.append(read(file))
         except Exception as error:  # damaged files make Pillow raise nearly anything
             broken.append(f"{file} ({str(error) or type(error).__name__})")
     if broken:
         named = ", ".join(broken[:10]) + (", ..." if len(broken) > 10 else "")
-        message = f"{len(broken)} of {len(paths)} images cannot be read: {named}"
+        message = f"{len(broken)} of {len(images) + len(broken)} images cannot be read: {named}"
         if not images:
             raise DataError(f"{message}; use {_NAMES} files that a viewer can open")
-        warnings.warn(f"{message}; the others are used", stacklevel=2)
-    return Dataset(numpy.stack(images), None)
+        warnings.warn(f"{message}; the others are used", stacklevel=3)
+    return images
 
 
 def _files(folder: str) -> Iterator[Path]:
@@ -73,18 +94,19 @@ def _files(folder: str) -> Iterator[Path]:
         yield from filter(os.path.isfile, paths)
 
 
-def picture(path: Path, size: int, channels: int) -> numpy.ndarray:
+def picture(path: Path, size: int, channels: int, half: int | None = None) -> numpy.ndarray:
     """One such file as a folder's images are read: uint8 (size, size, channels).
 
+    half 0 or 1 is the left or the right half of a picture that is twice as wide as high.
     Raises DataError where it cannot be read.
     """
     try:
-        return _read_image(Path(os.path.expanduser(path)), size, channels)
+        return _read_image(Path(os.path.expanduser(path)), size, channels, half)
     except Exception as error:  # damaged files make Pillow raise nearly anything
         raise DataError(f"{path} cannot be read as a picture ({error}): use {_NAMES}") from error
 
 
-def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
+def _read_image(path: Path, size: int, channels: int, half: int | None = None) -> numpy.ndarray:
     """One picture as uint8 (size, size, channels). Raises whatever Pillow raises."""
     from PIL import Image, ImageOps
 
@@ -93,7 +115,8 @@ def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
         length = path.stat().st_size
         if image.width * image.height > max(_DENSEST_IMAGE * length, 1 << 20):
             raise ValueError(f"{image.width} x {image.height} pixels in {length:,} bytes")
-        image.draft(mode, (size, size))  # a JPEG is decoded near the size that is needed
+        if half is None:
+            image.draft(mode, (size, size))  # a JPEG is decoded near the size that is needed
         if image.width * image.height > _LARGEST_IMAGE:
             raise ValueError(f"more than {_LARGEST_IMAGE:,} pixels")
         clear, depth = image.info.get("transparency"), image.tile[0][3] if image.tile else ""
@@ -105,7 +128,13 @@ def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
             grey = numpy.asarray(image)
             bands = (grey // 257, numpy.where(grey == clear, 0, 255))
             image = Image.merge("LA", [Image.fromarray(band.astype(numpy.uint8)) for band in bands])
-        image = ImageOps.fit(image.convert("RGBA"), (size, size), Image.Resampling.LANCZOS)
+        image = image.convert("RGBA")
+        if half is not None:  # cut before it is resized: no half may shine into the other
+            if image.width != 2 * image.height:
+                raise ValueError(f"{image.width} x {image.height} is not twice as wide as high")
+            left = half * image.height
+            image = image.crop((left, 0, left + image.height, image.height))
+        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert(mode)
     return numpy.asarray(image).reshape(size, size, channels)

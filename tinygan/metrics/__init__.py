@@ -23,11 +23,13 @@ from .strangeness import (
     pasted_strokes,
     squared_distances,
 )
+from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
     "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_score", "auroc",
     "classical_scores", "count_modes", "cross_entropy", "digits_option", "frechet_distance",
-    "gaussian_fit", "judge_strokes", "kernel_distance", "measure", "one_digit", "over_digits",
-    "pasted_strokes", "precision_and_recall", "report_digits", "report_modes", "roc_curve",
+    "gaussian_fit", "intersection_over_union", "judge_strokes",
+    "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
+    "precision_and_recall", "report_digits", "report_modes", "report_round_trips", "roc_curve",
     "shipped_classifier", "squared_distances", "subjects", "train_classifier",
 ]
