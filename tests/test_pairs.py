@@ -51,9 +51,8 @@ def test_an_emoji_is_black_where_its_outline_is():
 
 
 def test_no_outline_of_the_held_out_emoji_was_trained_on():
-    train, held_out = (
-        {image.tobytes() for image in datasets.emoji(part).sources} for part in ("train", "held-out")
-    )
+    train, held_out = ({image.tobytes() for image in datasets.emoji(part).sources}
+                       for part in ("train", "held-out"))
     assert not train & held_out
 
 
