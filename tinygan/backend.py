@@ -101,8 +101,14 @@ def matrix_product(a: Any, b: Any) -> Any:
 
 
 def array_sum(x: Any, axes: tuple[int, ...]) -> Any:
-    """x.sum(axes). NumPy sums columns many times faster as a row of ones times a matrix."""
-    if _device == "cpu" and x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
+    """x.sum(axes): integers and truth values as int64 or uint64, float16 added up in float32.
+
+    NumPy sums columns many times faster as a row of ones times a matrix.
+    """
+    if x.dtype == np.float16:
+        return x.sum(axis=axes, dtype=np.float32).astype(np.float16)
+    floats = _device == "cpu" and x.dtype.kind == "f" and x.size > 0
+    if floats and x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
         rows = x.reshape(-1, x.shape[-1])
         return xp.ones(len(rows), dtype=x.dtype) @ rows
     return x.sum(axis=axes)

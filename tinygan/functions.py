@@ -11,9 +11,12 @@ they are on as a constant: their second derivative is zero, as it is everywhere 
 
 import builtins
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy
 
 from .backend import array_sum, fused, matrix_product, xp
 from .tensor import Tensor, record
@@ -255,14 +258,18 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = (1/n) sum of the n numbers of x over the axes (None: all)."""
+    """y = (1/n) sum of the n numbers of x over the axes (None: all); float64 for integers."""
+    if x.dtype == numpy.float16:  # whose sum may be too large for it
+        return astype(mean(astype(x, "float32"), axis, keepdims), "float16")
+    n = math.prod(x.shape[i] for i in _reduced_axes(x, axis, "mean"))
     y = sum(x, axis, keepdims)
-    n = x.data.size // builtins.max(1, y.data.size)
-    return y * (1 / builtins.max(1, n))
+    return y * (1 / n) if x.dtype.kind == "f" else y / n
 
 
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = mean of (x - mean(x))^2 over the axes (None: all)."""
+    if x.dtype == numpy.float16:
+        return astype(var(astype(x, "float32"), axis, keepdims), "float16")
     centered = x - mean(x, axis, keepdims=True)
     return mean(centered * centered, axis, keepdims)
 
@@ -286,6 +293,7 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """y_i = e^(x_i) / sum_j e^(x_j) along the axis.  dx = y (dy - sum_j dy_j y_j)."""
+    axis = _reduced_axes(x, axis, "softmax")
     powers = xp.exp(x.data - x.data.max(axis=axis, keepdims=True))
     y = powers / powers.sum(axis=axis, keepdims=True)
     return record(y, (x,), lambda dy, y: y * (dy - sum(dy * y, axis, keepdims=True)))
@@ -293,22 +301,26 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """y_i = x_i - ln sum_j e^(x_j) along the axis.  dx = dy - e^y sum_j dy_j."""
+    axis = _reduced_axes(x, axis, "log_softmax")
     shifted = x.data - x.data.max(axis=axis, keepdims=True)
     y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
     return record(y, (x,), lambda dy, y: dy - exp(y) * sum(dy, axis, keepdims=True))
 
 
-def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """The axes that a reduction is over, counted from the front and in order."""
-    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
-    if not all(-x.ndim <= i < x.ndim for i in axes):
+def _reduced_axes(x: Tensor, axis: Axis, of_some: str = "") -> tuple[int, ...]:
+    """The axes that a reduction is over, from the front and in order; of_some can't be of none."""
+    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple | list) else [axis]
+    if not all(isinstance(i, int | numpy.integer) and -x.ndim <= i < x.ndim for i in axes):
         raise ShapeError(f"axis {axis} does not exist in shape {x.shape}")
-    return tuple(sorted({i % x.ndim for i in axes}))
+    axes = tuple(sorted({int(i) % x.ndim for i in axes}))
+    if of_some and not all(x.shape[i] for i in axes):
+        raise ShapeError(f"{of_some}: over axis {axis} of {x.shape} there are no numbers")
+    return axes
 
 
 def _extreme(choose: Callable, x: Tensor, axis: Axis, keepdims: bool) -> tuple[Any, Callable]:
     """The largest or smallest numbers, and dx from dy: each of k equal ones gets 1/k of it."""
-    reduced = _reduced_axes(x, axis)
+    reduced = _reduced_axes(x, axis, choose.__name__)
     y = choose(x.data, axis=reduced, keepdims=True)
     chosen = x.data == y
 
@@ -319,7 +331,13 @@ def _extreme(choose: Callable, x: Tensor, axis: Axis, keepdims: bool) -> tuple[A
     return y if keepdims else y.squeeze(reduced), share
 
 
-# ---------------------------------------------------------------- shapes
+# ---------------------------------------------------------------- shapes and dtypes
+
+
+def astype(x: Tensor, dtype: Any) -> Tensor:
+    """y has x's numbers in another dtype.  dx = dy in x's dtype; no gradient flows to integers."""
+    y = x.data.astype(dtype)
+    return record(y, (x,), lambda dy, y: astype(dy, x.dtype)) if y.dtype.kind == "f" else Tensor(y)
 
 
 def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -351,6 +369,7 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """y has x's numbers in another shape (one length may be -1).  dx = dy in x's shape."""
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if x.shape == shape:
         return x
     try:
@@ -430,9 +449,29 @@ def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
 
 
 def one_hot(labels: Operand, count: int) -> Tensor:
-    """y[n, k] = 1 where labels[n] = k, else 0: integers (N,) -> float32 (N, count), a constant."""
-    labels = xp.asarray(_data(labels))
+    """y[n, k] = 1 where labels[n] = k, else 0: integers (N,) -> float32 (N, count), a constant.
+
+    Raises what class_labels raises.
+    """
+    labels = class_labels(labels, count, "one_hot")
     return Tensor((labels[:, None] == xp.arange(count)).astype(xp.float32))
+
+
+def class_labels(labels: Operand, count: int, function: str) -> Any:
+    """Labels that a function was given, checked: integers (N,) from 0 to count - 1, on the device.
+
+    Raises ShapeError for another shape or dtype, ValueError for other numbers, except for those
+    of an array on a GPU, which a step would have to wait for.
+    """
+    labels = _data(labels)
+    labels = labels if isinstance(labels, xp.ndarray) else numpy.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        kind = f"{labels.dtype} of shape {labels.shape}"
+        raise ShapeError(f"{function}: labels are integers of shape (N,), not {kind}")
+    wrong = labels[(labels < 0) | (labels >= count)] if isinstance(labels, numpy.ndarray) else ()
+    if len(wrong):
+        raise ValueError(f"{function}: labels are from 0 to {count - 1}, not {wrong[0]}")
+    return xp.asarray(labels)
 
 
 def last_result(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
@@ -467,9 +506,10 @@ Tensor.__pow__ = power
 Tensor.__matmul__ = matmul
 Tensor.__rmatmul__ = lambda x, other: matmul(other, x)
 Tensor.__getitem__ = select
+Tensor.astype = astype
 Tensor.sum, Tensor.mean, Tensor.var, Tensor.std = sum, mean, var, std
 Tensor.max, Tensor.min = max, min
-Tensor.reshape = lambda x, *shape: reshape(x, shape)
+Tensor.reshape = lambda x, *shape: reshape(x, shape[0] if len(shape) == 1 else shape)
 Tensor.transpose = lambda x, *axes: transpose(x, axes or None)
 Tensor.T = property(transpose)
 Tensor.__bool__ = lambda x: bool(x.item())
@@ -485,6 +525,23 @@ def _comparison(operation: Callable[[Any, Any], Any]) -> Callable[[Tensor, Opera
 Tensor.__lt__, Tensor.__le__ = _comparison(operator.lt), _comparison(operator.le)
 Tensor.__gt__, Tensor.__ge__ = _comparison(operator.gt), _comparison(operator.ge)
 Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne)
+
+
+# `array * tensor` is NumPy's multiply, which finds this here.
+_OPERATORS = {
+    "add": add, "subtract": subtract, "multiply": multiply, "divide": divide, "matmul": matmul,
+    "less": operator.lt, "less_equal": operator.le, "greater": operator.gt,
+    "greater_equal": operator.ge, "equal": operator.eq, "not_equal": operator.ne,
+}
+
+
+def _array_ufunc(x: Tensor, ufunc: Any, method: str, *operands: Any, **options: Any) -> Tensor:
+    if method != "__call__" or options or ufunc.__name__ not in _OPERATORS:
+        x.__array_function__(ufunc)  # which refuses
+    return _OPERATORS[ufunc.__name__](*[a if isinstance(a, Tensor) else Tensor(a) for a in operands])
+
+
+Tensor.__array_ufunc__ = _array_ufunc
 
 
 def _not_in_place(x: Tensor, other: Operand) -> Any:
