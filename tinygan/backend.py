@@ -105,12 +105,12 @@ def array_sum(x: Any, axes: tuple[int, ...]) -> Any:
 
     NumPy sums columns many times faster as a row of ones times a matrix.
     """
-    if x.dtype == np.float16:
-        return x.sum(axis=axes, dtype=np.float32).astype(np.float16)
-    floats = _device == "cpu" and x.dtype.kind == "f" and x.size > 0
-    if floats and x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
+    in_columns = _device == "cpu" and x.ndim > 1 and axes == tuple(range(x.ndim - 1))
+    if in_columns and x.dtype.char in "fd" and x.size:  # float32 or float64
         rows = x.reshape(-1, x.shape[-1])
         return xp.ones(len(rows), dtype=x.dtype) @ rows
+    if x.dtype == np.float16:
+        return x.sum(axis=axes, dtype=np.float32).astype(np.float16)
     return x.sum(axis=axes)
 
 

@@ -11,7 +11,6 @@ they are on as a constant: their second derivative is zero, as it is everywhere 
 
 import builtins
 import itertools
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -113,7 +112,7 @@ def _swap_last(x: Operand) -> Any:
 
 
 def _data(x: Operand) -> Any:
-    return x.data if isinstance(x, Tensor) else x
+    return x._array if isinstance(x, Tensor) else x
 
 
 def _shape(x: Operand) -> tuple[int, ...]:
@@ -261,8 +260,10 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = (1/n) sum of the n numbers of x over the axes (None: all); float64 for integers."""
     if x.dtype == numpy.float16:  # whose sum may be too large for it
         return astype(mean(astype(x, "float32"), axis, keepdims), "float16")
-    n = math.prod(x.shape[i] for i in _reduced_axes(x, axis, "mean"))
+    if not x.data.size:
+        _reduced_axes(x, axis, "mean")
     y = sum(x, axis, keepdims)
+    n = builtins.max(1, x.data.size) // builtins.max(1, y.data.size)
     return y * (1 / n) if x.dtype.kind == "f" else y / n
 
 
@@ -309,10 +310,12 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 def _reduced_axes(x: Tensor, axis: Axis, of_some: str = "") -> tuple[int, ...]:
     """The axes that a reduction is over, from the front and in order; of_some can't be of none."""
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple | list) else [axis]
-    if not all(isinstance(i, int | numpy.integer) and -x.ndim <= i < x.ndim for i in axes):
-        raise ShapeError(f"axis {axis} does not exist in shape {x.shape}")
-    axes = tuple(sorted({int(i) % x.ndim for i in axes}))
+    every = range(x.ndim)
+    try:
+        axes = every if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+        axes = tuple(sorted({every[i] for i in axes}))
+    except (IndexError, TypeError):
+        raise ShapeError(f"axis {axis} does not exist in shape {x.shape}") from None
     if of_some and not all(x.shape[i] for i in axes):
         raise ShapeError(f"{of_some}: over axis {axis} of {x.shape} there are no numbers")
     return axes
@@ -363,7 +366,8 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
         axis for axis in range(x.ndim)
         if axis < new_axes or shape[axis - new_axes] == 1 != x.shape[axis]
     )
-    y = array_sum(x.data, stretched).reshape(shape)
+    y = array_sum(x.data, stretched)
+    y = y if y.shape == shape else y.reshape(shape)
     return record(y, (x,), lambda dy, y: broadcast_to(dy, x.shape))
 
 

@@ -56,15 +56,16 @@ class Module:
         """Tensors and Modules among the attributes, and in lists and dicts of them, by name."""
         return _named("", vars(self))
 
-    def _inside(self, *around: Any) -> Iterator[tuple[tuple[str, ...], "Tensor | Module"]]:
+    def _inside(self, *around: Any) -> list[tuple[tuple[str, ...], "Tensor | Module"]]:
         """The module itself and all that is in it, by their names on the way, but none in itself."""
-        yield (), self
+        found: list[Any] = [((), self)]
         for name, member in self.members():
             if isinstance(member, Tensor):
-                yield (name,), member
+                found.append(((name,), member))
             elif member not in (*around, self):
                 inner = member._inside(*around, self)
-                yield from (((name, *names), found) for names, found in inner)
+                found += [((name, *names), item) for names, item in inner]
+        return found
 
     def named_tensors(self) -> dict[str, Tensor]:
         """The state: every Tensor by its path, such as "layers.0.weight"."""

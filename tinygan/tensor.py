@@ -21,8 +21,7 @@ _ages = itertools.count()  # of tensors and of changes
 _changes = {0: -1}
 # Each thread and each asyncio task has its own: the no_grad blocks, emptied when left, and the
 # tensor whose derivatives are being computed, if anything changed since it was recorded.
-_no_grad_blocks: ContextVar[tuple[list[bool], ...]] = ContextVar("no_grad_blocks", default=())
-_walked: ContextVar["Tensor | None"] = ContextVar("walked", default=None)
+_inside: ContextVar[tuple[tuple[list[bool], ...], Any]] = ContextVar("inside", default=((), None))
 
 
 class TapeError(RuntimeError):
@@ -79,15 +78,17 @@ class Tensor:
     dtype = property(attrgetter("_array.dtype"))
 
     def _set_data(self, array: Any) -> None:
-        changed = _memory(array) if array is self._array else id(self)  # the former by data *= 2
-        self._array = array
-        _changes[0] = _changes[changed] = next(_ages)
+        if array is self._array:  # as Python assigns it after data *= 2
+            self.mark_changed()
+        else:
+            self._array = array
+            _changes[0] = _changes[id(self)] = next(_ages)
 
     data = property(attrgetter("_array"), _set_data)
 
     def mark_changed(self) -> None:
-        """Say that the numbers were changed in place, where an assignment to data hasn't."""
-        self.data = self._array
+        """Say that the numbers were changed in place, where no assignment to data has said it."""
+        _changes[0] = _changes[_memory(self._array)] = next(_ages)
 
     def __getstate__(self) -> tuple[Any, bool]:
         return self._array, self.requires_grad and not self.operation
@@ -148,12 +149,12 @@ def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Ten
 
     Parents that are numbers or arrays are constants: no gradient flows to them.
     """
-    walked = _walked.get()
+    no_grad_blocks, walked = _inside.get()
     if walked is not None:
         for tensor in (parent for parent in parents if isinstance(parent, Tensor)):
             _require_unchanged(tensor, walked)
     output = Tensor(data)
-    if not any(_no_grad_blocks.get()):
+    if not any(no_grad_blocks):
         linked = [
             (parent, derivative)
             for parent, derivative in zip(parents, derivatives, strict=True)
@@ -195,12 +196,14 @@ def no_grad() -> Iterator[None]:
     That holds for the thread or asyncio task which entered it. Blocks may overlap in any way.
     """
     block = [True]
-    _no_grad_blocks.set((*_no_grad_blocks.get(), block))
+    blocks, walked = _inside.get()
+    _inside.set(((*blocks, block), walked))
     try:
         yield
     finally:
         block.clear()  # a generator may be closed elsewhere than where it entered the block
-        _no_grad_blocks.set(tuple(filter(None, _no_grad_blocks.get())))
+        blocks, walked = _inside.get()
+        _inside.set((tuple(filter(None, blocks)), walked))
 
 
 def grad(output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
@@ -254,11 +257,13 @@ def walk_back(
             useful.add(tensor)
 
     gradients = {output: Tensor(xp.ones_like(output.data))}
-    _no_grad_blocks.set(() if create_graph else ([True],))
+    no_grad_blocks = () if create_graph else ([True],)
+    _inside.set((no_grad_blocks, None))
     while tape:
         tensor = tape.pop()  # nothing holds on to what was visited: its memory is freed
         useful.discard(tensor)
-        _walked.set(tensor if tensor.age < _changes[0] else None)
+        if tensor.age < _changes[0]:
+            _inside.set((no_grad_blocks, tensor))
         dy = (gradients.get if tensor in wanted else gradients.pop)(tensor, None)
         for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
             if dy is None or parent not in useful:
@@ -273,13 +278,13 @@ def walk_back(
             gradients[parent] = part if before is None else before + part
         if not create_graph and tensor.operation:
             tensor.parents, tensor.derivatives = None, ()
-    _walked.set(None)
     found = {tensor: gradients[tensor] for tensor in wanted if tensor in gradients}
     owners = set()
     for tensor, gradient in found.items():  # each in memory of its own, to be changed in place
-        if gradient.data.base is not None or id(gradient.data) in owners:
-            found[tensor] = record(gradient.data.copy(), (gradient,), lambda dy, y: dy)
-        owners.add(id(gradient.data))
+        array = gradient._array
+        if array.base is not None or id(array) in owners:
+            found[tensor] = record(array.copy(), (gradient,), lambda dy, y: dy)
+        owners.add(id(array))
     return found
 
 
