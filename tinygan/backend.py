@@ -100,8 +100,8 @@ def matrix_product(a: Any, b: Any) -> Any:
     return a * b if a.shape[-1] == 1 else a @ b
 
 
-def array_sum(x: Any, axes: tuple[int, ...]) -> Any:
-    """x.sum(axes): integers and truth values as int64 or uint64, float16 added up in float32.
+def array_sum(x: Any, axes: tuple[int, ...], wide: bool = False) -> Any:
+    """x.sum(axes); that of float16 is added up in float32, and stays so if wide.
 
     NumPy sums columns many times faster as a row of ones times a matrix.
     """
@@ -110,7 +110,7 @@ def array_sum(x: Any, axes: tuple[int, ...]) -> Any:
         rows = x.reshape(-1, x.shape[-1])
         return xp.ones(len(rows), dtype=x.dtype) @ rows
     if x.dtype == np.float16:
-        return x.sum(axis=axes, dtype=np.float32).astype(np.float16)
+        return x.sum(axis=axes, dtype=np.float32).astype(np.float32 if wide else np.float16)
     return x.sum(axis=axes)
 
 

@@ -11,6 +11,7 @@ they are on as a constant: their second derivative is zero, as it is everywhere 
 
 import builtins
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -150,7 +151,8 @@ def sqrt(x: Tensor) -> Tensor:
 
 def abs(x: Tensor) -> Tensor:
     """y = |x|,  dy/dx = sign(x)."""
-    return record(xp.abs(x.data), (x,), lambda dy, y: dy * xp.sign(x.data))
+    sign = xp.sign(x.data)
+    return record(xp.abs(x.data), (x,), lambda dy, y: dy * sign)
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
@@ -246,9 +248,8 @@ def _softplus(x: Any) -> Any:
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = sum of x over the axes (None: all).  Each summand has dy/dx = 1."""
-    reduced = _reduced_axes(x, axis)
-    kept = tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
+    """y = sum of x over the axes (None: all), a count of truth values.  Each summand has dy/dx = 1."""
+    reduced, kept = _reduced_axes(x, axis)
     y = array_sum(x.data, reduced)
     return record(
         y.reshape(kept) if keepdims else y, (x,),
@@ -257,20 +258,19 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = (1/n) sum of the n numbers of x over the axes (None: all); float64 for integers."""
-    if x.dtype == numpy.float16:  # whose sum may be too large for it
-        return astype(mean(astype(x, "float32"), axis, keepdims), "float16")
-    if not x.data.size:
-        _reduced_axes(x, axis, "mean")
-    y = sum(x, axis, keepdims)
-    n = builtins.max(1, x.data.size) // builtins.max(1, y.data.size)
-    return y * (1 / n) if x.dtype.kind == "f" else y / n
+    """y = (1/n) sum of the n numbers of x over the axes (None: all), float64 for integers."""
+    reduced, kept = _reduced_axes(x, axis, "mean")
+    n = math.prod(x.shape[i] for i in reduced)
+    total = array_sum(x.data, reduced, wide=True)
+    y = (total * (1 / n)).astype(x.dtype, copy=False) if x.dtype.kind == "f" else total / n
+    return record(
+        y.reshape(kept) if keepdims else y, (x,),
+        lambda dy, y: broadcast_to(reshape(dy * (1 / n), kept), x.shape),
+    )
 
 
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = mean of (x - mean(x))^2 over the axes (None: all)."""
-    if x.dtype == numpy.float16:
-        return astype(var(astype(x, "float32"), axis, keepdims), "float16")
     centered = x - mean(x, axis, keepdims=True)
     return mean(centered * centered, axis, keepdims)
 
@@ -294,7 +294,7 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """y_i = e^(x_i) / sum_j e^(x_j) along the axis.  dx = y (dy - sum_j dy_j y_j)."""
-    axis = _reduced_axes(x, axis, "softmax")
+    axis, _ = _reduced_axes(x, axis, "softmax")
     powers = xp.exp(x.data - x.data.max(axis=axis, keepdims=True))
     y = powers / powers.sum(axis=axis, keepdims=True)
     return record(y, (x,), lambda dy, y: y * (dy - sum(dy * y, axis, keepdims=True)))
@@ -302,14 +302,14 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """y_i = x_i - ln sum_j e^(x_j) along the axis.  dx = dy - e^y sum_j dy_j."""
-    axis = _reduced_axes(x, axis, "log_softmax")
+    axis, _ = _reduced_axes(x, axis, "log_softmax")
     shifted = x.data - x.data.max(axis=axis, keepdims=True)
     y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
     return record(y, (x,), lambda dy, y: dy - exp(y) * sum(dy, axis, keepdims=True))
 
 
-def _reduced_axes(x: Tensor, axis: Axis, of_some: str = "") -> tuple[int, ...]:
-    """The axes that a reduction is over, from the front and in order; of_some can't be of none."""
+def _reduced_axes(x: Tensor, axis: Axis, of_some: str = "") -> tuple[tuple[int, ...], ...]:
+    """The axes that a reduction is over, in order, and the shape that is left with keepdims."""
     every = range(x.ndim)
     try:
         axes = every if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
@@ -318,12 +318,12 @@ def _reduced_axes(x: Tensor, axis: Axis, of_some: str = "") -> tuple[int, ...]:
         raise ShapeError(f"axis {axis} does not exist in shape {x.shape}") from None
     if of_some and not all(x.shape[i] for i in axes):
         raise ShapeError(f"{of_some}: over axis {axis} of {x.shape} there are no numbers")
-    return axes
+    return axes, tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
 def _extreme(choose: Callable, x: Tensor, axis: Axis, keepdims: bool) -> tuple[Any, Callable]:
     """The largest or smallest numbers, and dx from dy: each of k equal ones gets 1/k of it."""
-    reduced = _reduced_axes(x, axis, choose.__name__)
+    reduced, _ = _reduced_axes(x, axis, choose.__name__)
     y = choose(x.data, axis=reduced, keepdims=True)
     chosen = x.data == y
 
@@ -334,13 +334,7 @@ def _extreme(choose: Callable, x: Tensor, axis: Axis, keepdims: bool) -> tuple[A
     return y if keepdims else y.squeeze(reduced), share
 
 
-# ---------------------------------------------------------------- shapes and dtypes
-
-
-def astype(x: Tensor, dtype: Any) -> Tensor:
-    """y has x's numbers in another dtype.  dx = dy in x's dtype; no gradient flows to integers."""
-    y = x.data.astype(dtype)
-    return record(y, (x,), lambda dy, y: astype(dy, x.dtype)) if y.dtype.kind == "f" else Tensor(y)
+# ---------------------------------------------------------------- shapes
 
 
 def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -453,25 +447,20 @@ def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
 
 
 def one_hot(labels: Operand, count: int) -> Tensor:
-    """y[n, k] = 1 where labels[n] = k, else 0: integers (N,) -> float32 (N, count), a constant.
-
-    Raises what class_labels raises.
-    """
+    """y[n, k] = 1 where class_labels[n] = k, else 0: (N,) -> float32 (N, count), a constant."""
     labels = class_labels(labels, count, "one_hot")
     return Tensor((labels[:, None] == xp.arange(count)).astype(xp.float32))
 
 
 def class_labels(labels: Operand, count: int, function: str) -> Any:
-    """Labels that a function was given, checked: integers (N,) from 0 to count - 1, on the device.
+    """The labels that a function was given: integers (N,) from 0 to count - 1, on the device.
 
-    Raises ShapeError for another shape or dtype, ValueError for other numbers, except for those
-    of an array on a GPU, which a step would have to wait for.
+    Raises ShapeError for another shape or dtype and ValueError for another number, unless it is
+    on a GPU already: a step would have to wait for it.
     """
-    labels = _data(labels)
-    labels = labels if isinstance(labels, xp.ndarray) else numpy.asarray(labels)
+    labels = _data(labels) if hasattr(labels, "dtype") else numpy.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iub":
-        kind = f"{labels.dtype} of shape {labels.shape}"
-        raise ShapeError(f"{function}: labels are integers of shape (N,), not {kind}")
+        raise ShapeError(f"{function}: not integers (N,): {labels.dtype} of shape {labels.shape}")
     wrong = labels[(labels < 0) | (labels >= count)] if isinstance(labels, numpy.ndarray) else ()
     if len(wrong):
         raise ValueError(f"{function}: labels are from 0 to {count - 1}, not {wrong[0]}")
@@ -510,7 +499,6 @@ Tensor.__pow__ = power
 Tensor.__matmul__ = matmul
 Tensor.__rmatmul__ = lambda x, other: matmul(other, x)
 Tensor.__getitem__ = select
-Tensor.astype = astype
 Tensor.sum, Tensor.mean, Tensor.var, Tensor.std = sum, mean, var, std
 Tensor.max, Tensor.min = max, min
 Tensor.reshape = lambda x, *shape: reshape(x, shape[0] if len(shape) == 1 else shape)
@@ -531,18 +519,19 @@ Tensor.__gt__, Tensor.__ge__ = _comparison(operator.gt), _comparison(operator.ge
 Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne)
 
 
-# `array * tensor` is NumPy's multiply, which finds this here.
-_OPERATORS = {
+_ARITHMETIC = {
     "add": add, "subtract": subtract, "multiply": multiply, "divide": divide, "matmul": matmul,
-    "less": operator.lt, "less_equal": operator.le, "greater": operator.gt,
-    "greater_equal": operator.ge, "equal": operator.eq, "not_equal": operator.ne,
+    "less": operator.lt, "less_equal": operator.le, "equal": operator.eq,
+    "greater": operator.gt, "greater_equal": operator.ge, "not_equal": operator.ne,
 }
 
 
 def _array_ufunc(x: Tensor, ufunc: Any, method: str, *operands: Any, **options: Any) -> Tensor:
-    if method != "__call__" or options or ufunc.__name__ not in _OPERATORS:
-        x.__array_function__(ufunc)  # which refuses
-    return _OPERATORS[ufunc.__name__](*[a if isinstance(a, Tensor) else Tensor(a) for a in operands])
+    # `array * tensor` arrives here as numpy.multiply; numpy.exp and its like are refused.
+    if method != "__call__" or options or ufunc.__name__ not in _ARITHMETIC:
+        x.__array_function__(ufunc)
+    operands = [a if isinstance(a, Tensor) else Tensor(a) for a in operands]
+    return _ARITHMETIC[ufunc.__name__](*operands)
 
 
 Tensor.__array_ufunc__ = _array_ufunc

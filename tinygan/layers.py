@@ -4,6 +4,7 @@ Letters: N batch, H x W image, C channels, K kernel. Images are (N, H, W, C).
 """
 
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -124,7 +125,7 @@ class Module:
         require_same_arrays(self.state(), arrays, type(self).__name__)
         for name, tensor in self.named_tensors().items():
             tensor.data[...] = to_device(arrays[name])
-            tensor.mark_changed()
+            tensor.data = tensor.data  # tells the tape that its numbers changed
 
 
 def _named(prefix: str, value: Any) -> Iterator[tuple[str, Tensor | Module]]:
@@ -134,7 +135,7 @@ def _named(prefix: str, value: Any) -> Iterator[tuple[str, Tensor | Module]]:
             yield f"{prefix}{name}", item
         elif isinstance(item, dict | list | tuple):
             yield from _named(f"{prefix}{name}.", item)
-        elif isinstance(item, set | frozenset) and any(isinstance(x, Tensor | Module) for x in item):
+        elif isinstance(item, set) and any(isinstance(x, Tensor | Module) for x in item):
             raise TypeError(f"{prefix}{name}: a set has no order, keep layers in a list or a dict")
 
 
@@ -181,7 +182,7 @@ class Conv2d(Module):
         self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0,
         bias: bool = True, scale: float = 0.02,
     ):
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding = operator.index(stride), operator.index(padding)
         self.weight = Parameter(random_normal(kernel, kernel, inputs, outputs, scale=scale))
         self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
 
@@ -202,7 +203,7 @@ class ConvTranspose2d(Module):
         self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0,
         bias: bool = True, scale: float = 0.02,
     ):
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding = operator.index(stride), operator.index(padding)
         self.weight = Parameter(random_normal(kernel, kernel, outputs, inputs, scale=scale))
         self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
 
@@ -212,9 +213,9 @@ class ConvTranspose2d(Module):
 
 
 class Embedding(Module):
-    """Row i of a table for each integer i: (N,) -> (N, features); the table starts from N(0, 1).
+    """Row i of a table for each of the class_labels: (N,) -> (N, features).
 
-    Raises what functions.class_labels raises.
+    The table starts from N(0, 1).
     """
 
     def __init__(self, count: int, features: int):
@@ -255,7 +256,7 @@ class RandomTranslation(Module):
     """
 
     def __init__(self, max_shift: int):
-        self.max_shift = max_shift
+        self.max_shift = operator.index(max_shift)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.max_shift == 0:
@@ -362,7 +363,7 @@ def require_same_arrays(
                 f"{owner}: {name!r} is {found.dtype} of shape {found.shape}, "
                 f"but {array.dtype} of shape {array.shape} was expected"
             )
-        if array.dtype.kind == "i" and (found < 0).any():
+        if array.dtype.kind == "i" and (found < 0).any() and (array >= 0).all():
             raise ValueError(f"{owner}: {name!r} counts from 0 and cannot be {found}")
     for name in given:
         if name not in expected:

@@ -6,8 +6,6 @@ for training, the fused form of it follows, with its derivative worked out by ha
 
 from typing import Any
 
-import numpy
-
 from . import functions
 from .backend import array_sum, fused, move_towards, xp
 from .functions import Axis, ShapeError, last_result, mean
@@ -74,7 +72,7 @@ class BatchNorm(Module):
         unbiased = variance * (len(rows) / (len(rows) - 1))
         for running, latest in (self.running_mean, batch_mean), (self.running_variance, unbiased):
             move_towards(running.data, latest, self.momentum)
-            running.mark_changed()
+            running.data = running.data  # tells the tape that its numbers changed
         return functions.reshape(y, x.shape)
 
 
@@ -89,9 +87,8 @@ def batch_norm(
     Returns y, and the mean and the variance (C,) as arrays.
     """
     per_row = 1 / len(x)
-    numbers = x.data.astype(numpy.promote_types(x.dtype, scale.dtype), copy=False)
-    batch_mean = array_sum(numbers, (0,)) * per_row
-    centered = numbers - batch_mean
+    batch_mean = array_sum(x.data, (0,), wide=True) * per_row
+    centered = x.data - batch_mean
     variance = array_sum(centered * centered, (0,)) * per_row
     # The derivatives below use c and r. These two records let them be differentiated in turn.
     c = record(centered, (x,), lambda dc, c: dc - mean(dc, axis=0))

@@ -56,7 +56,7 @@ class Optimizer:
             memory = [self.memory[name][number] for name in self.memories]
             for block in blocks(parameter.data, parameter.grad.data, *memory):
                 self._move(*block, *rates)
-            parameter.mark_changed()
+            parameter.data = parameter.data  # tells the tape that its numbers changed
 
     def state(self) -> dict[str, numpy.ndarray]:
         """What a resumed run needs: the number of steps and the remembered arrays, by name."""
@@ -186,7 +186,7 @@ class ExponentialMovingAverage:
             else:
                 for block, latest_block in blocks(average.data, latest.data):
                     move_towards(block, latest_block, 1 - decay)
-            average.mark_changed()
+            average.data = average.data
 
     def state(self) -> dict[str, numpy.ndarray]:
         """The average's arrays by name, and the number of steps."""

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
 
@@ -16,12 +16,12 @@ from .backend import to_device, to_host, xp
 Derivative = Callable[["Tensor", "Tensor"], "Tensor"]
 
 _ages = itertools.count()  # of tensors and of changes
-# When numbers last changed, by the id() of a Tensor (data = ...) or of the memory that its array
-# is in or a view of (data *= ...); 0 stands for any.
+# When numbers last changed, by the id() of their Tensor or of their memory; 0 stands for any.
 _changes = {0: -1}
-# Each thread and each asyncio task has its own: the no_grad blocks, emptied when left, and the
-# tensor whose derivatives are being computed, if anything changed since it was recorded.
-_inside: ContextVar[tuple[tuple[list[bool], ...], Any]] = ContextVar("inside", default=((), None))
+# Of each thread and asyncio task: the no_grad blocks it is in, and the tensor whose derivatives
+# it computes, if anything changed since that was recorded.
+_no_grad_blocks: ContextVar[tuple[list[bool], ...]] = ContextVar("no_grad_blocks", default=())
+_walked: ContextVar["Tensor | None"] = ContextVar("walked", default=None)
 
 
 class TapeError(RuntimeError):
@@ -39,9 +39,9 @@ class Tensor:
     Python numbers and lists become float32 (integers stay integers); arrays keep their dtype.
     A copy or a pickle has the numbers, but neither their history nor a gradient.
 
-    After data = ..., data *= ... or a step of an optimizer, what was computed with the old numbers
-    can't be differentiated: backward() raises a TapeError where it would need them. Writing into
-    the array itself (data[0] = ..., numpy.clip(..., out=data)) goes unseen: mark_changed() says it.
+    After data = ..., data *= ... or an optimizer's step, backward() raises a TapeError where it
+    would need the old numbers. It can't see what writes into the array, such as data[0] = ... or
+    numpy.clip(x.data, -1, 1, out=x.data): x.data = x.data afterwards says that they changed.
     Raises TypeError for integer data that requires a gradient, and for data without numbers.
     """
 
@@ -78,17 +78,12 @@ class Tensor:
     dtype = property(attrgetter("_array.dtype"))
 
     def _set_data(self, array: Any) -> None:
-        if array is self._array:  # as Python assigns it after data *= 2
-            self.mark_changed()
-        else:
-            self._array = array
-            _changes[0] = _changes[id(self)] = next(_ages)
+        # The same array was changed in place: Python assigns it after data *= 2.
+        changed = self if array is not self._array else _memory(array)
+        self._array = array
+        _changes[0] = _changes[id(changed)] = next(_ages)
 
     data = property(attrgetter("_array"), _set_data)
-
-    def mark_changed(self) -> None:
-        """Say that the numbers were changed in place, where no assignment to data has said it."""
-        _changes[0] = _changes[_memory(self._array)] = next(_ages)
 
     def __getstate__(self) -> tuple[Any, bool]:
         return self._array, self.requires_grad and not self.operation
@@ -149,12 +144,12 @@ def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Ten
 
     Parents that are numbers or arrays are constants: no gradient flows to them.
     """
-    no_grad_blocks, walked = _inside.get()
+    walked = _walked.get()
     if walked is not None:
         for tensor in (parent for parent in parents if isinstance(parent, Tensor)):
             _require_unchanged(tensor, walked)
     output = Tensor(data)
-    if not any(no_grad_blocks):
+    if not any(_no_grad_blocks.get()):
         linked = [
             (parent, derivative)
             for parent, derivative in zip(parents, derivatives, strict=True)
@@ -172,20 +167,17 @@ def operation_name(derivatives: Sequence[Derivative]) -> str:
     return derivatives[0].__qualname__.partition(".")[0]
 
 
-def _memory(array: Any) -> int:
-    """The id() of the array itself, or of the one that it is a view of."""
-    return id(array if array.base is None else array.base)
+def _memory(array: Any) -> Any:
+    return array if array.base is None else array.base  # of which it is a view
 
 
 def _require_unchanged(tensor: Tensor, walked: Tensor) -> None:
     """Raise TapeError if what a derivative reads changed after its operation was recorded."""
-    change = max(_changes.get(id(tensor), 0), _changes.get(_memory(tensor._array), 0))
-    # A tensor younger than the change has the id() of another one, which is gone.
-    if change > max(walked.age, tensor.age):
+    change = max(_changes.get(id(owner), 0) for owner in (tensor, _memory(tensor._array)))
+    if change > max(walked.age, tensor.age):  # not of a dead tensor that had the same id()
         raise TapeError(
-            f"the derivative of {walked.operation} needs numbers, of shape {tensor.shape}, that "
-            f"have changed since {walked.operation} was computed: call backward() before "
-            "optimizers or others change .data, or compute the loss anew"
+            f"the derivative of {walked.operation} needs numbers of shape {tensor.shape} that have "
+            "changed since: call backward() before the optimizer's step, or compute the loss anew"
         )
 
 
@@ -193,17 +185,15 @@ def _require_unchanged(tensor: Tensor, walked: Tensor) -> None:
 def no_grad() -> Iterator[None]:
     """Inside this block nothing is recorded: for pictures and for samples that D learns from.
 
-    That holds for the thread or asyncio task which entered it. Blocks may overlap in any way.
+    It holds for the thread or asyncio task that entered it. Blocks may overlap in any way.
     """
     block = [True]
-    blocks, walked = _inside.get()
-    _inside.set(((*blocks, block), walked))
+    _no_grad_blocks.set((*_no_grad_blocks.get(), block))
     try:
         yield
     finally:
         block.clear()  # a generator may be closed elsewhere than where it entered the block
-        blocks, walked = _inside.get()
-        _inside.set((tuple(filter(None, blocks)), walked))
+        _no_grad_blocks.set(tuple(filter(None, _no_grad_blocks.get())))
 
 
 def grad(output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
@@ -232,13 +222,6 @@ def backpropagate(
     tensor's gradient is therefore complete (all its uses have added their part) before it is
     passed on: no recursion and no topological sort is needed.
     """
-    return copy_context().run(walk_back, output, inputs, create_graph)
-
-
-def walk_back(
-    output: Tensor, inputs: Sequence[Tensor] | None, create_graph: bool
-) -> dict[Tensor, Tensor]:
-    """What backpropagate does, with context variables of its own."""
     if output.data.size != 1:
         raise TapeError(
             f"gradients start from a scalar loss, but this tensor has shape {output.shape}: "
@@ -257,35 +240,38 @@ def walk_back(
             useful.add(tensor)
 
     gradients = {output: Tensor(xp.ones_like(output.data))}
-    no_grad_blocks = () if create_graph else ([True],)
-    _inside.set((no_grad_blocks, None))
-    while tape:
-        tensor = tape.pop()  # nothing holds on to what was visited: its memory is freed
-        useful.discard(tensor)
-        if tensor.age < _changes[0]:
-            _inside.set((no_grad_blocks, tensor))
-        dy = (gradients.get if tensor in wanted else gradients.pop)(tensor, None)
-        for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
-            if dy is None or parent not in useful:
-                continue
-            part = derivative(dy, tensor)
-            if part.shape != parent.shape:
-                raise TapeError(
-                    f"the derivative of {tensor.operation} has shape {part.shape}, but its "
-                    f"input has shape {parent.shape}: they must be the same"
-                )
-            before = gradients.get(parent)
-            gradients[parent] = part if before is None else before + part
-        if not create_graph and tensor.operation:
-            tensor.parents, tensor.derivatives = None, ()
-    found = {tensor: gradients[tensor] for tensor in wanted if tensor in gradients}
-    owners = set()
-    for tensor, gradient in found.items():  # each in memory of its own, to be changed in place
-        array = gradient._array
-        if array.base is not None or id(array) in owners:
-            found[tensor] = record(array.copy(), (gradient,), lambda dy, y: dy)
-        owners.add(id(array))
-    return found
+    blocks = _no_grad_blocks.set(() if create_graph else ([True],))
+    walked = _walked.set(None)
+    try:
+        while tape:
+            tensor = tape.pop()  # nothing holds on to what was visited: its memory is freed
+            useful.discard(tensor)
+            if tensor.age < _changes[0]:
+                _walked.set(tensor)
+            dy = (gradients.get if tensor in wanted else gradients.pop)(tensor, None)
+            for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
+                if dy is None or parent not in useful:
+                    continue
+                part = derivative(dy, tensor)
+                if part.shape != parent.shape:
+                    raise TapeError(
+                        f"the derivative of {tensor.operation} has shape {part.shape}, but its "
+                        f"input has shape {parent.shape}: they must be the same"
+                    )
+                before = gradients.get(parent)
+                gradients[parent] = part if before is None else before + part
+            if not create_graph and tensor.operation:
+                tensor.parents, tensor.derivatives = None, ()
+        found = {tensor: gradients[tensor] for tensor in wanted if tensor in gradients}
+        arrays = set()
+        for tensor, gradient in found.items():  # each has its own memory, to be changed in place
+            if gradient.data.base is not None or id(gradient.data) in arrays:
+                found[tensor] = record(gradient.data.copy(), (gradient,), lambda dy, y: dy)
+            arrays.add(id(gradient.data))
+        return found
+    finally:
+        _no_grad_blocks.reset(blocks)
+        _walked.reset(walked)
 
 
 def history(output: Tensor) -> list[Tensor]:

@@ -17,7 +17,7 @@ import numpy
 from ..backend import to_host
 from ..files import UsageError
 from ..layers import Module
-from ..tensor import Tensor, operation_name, record, walk_back
+from ..tensor import Tensor, backpropagate, operation_name, record
 
 
 class NotFinite(UsageError):
@@ -65,7 +65,7 @@ def _place(names: Mapping[Module, str], places: Mapping[int, str]) -> str:
         elif frame.f_code is Module.__call__.__code__:
             module = frame.f_locals["self"]
             place.append(names.get(module, type(module).__name__))
-        elif frame.f_code is walk_back.__code__ and "tensor" in frame.f_locals:
+        elif frame.f_code is backpropagate.__code__ and "tensor" in frame.f_locals:
             made = places.get(id(frame.f_locals["tensor"]), "a tensor")
             place.append(f"the derivative of {made}")
         frame = frame.f_back
