@@ -9,7 +9,6 @@ Functions with a kink (relu, abs, maximum, where, max) treat the mask that says 
 they are on as a constant: their second derivative is zero, as it is everywhere but at the kink.
 """
 
-import builtins
 import itertools
 import math
 import operator
@@ -248,7 +247,7 @@ def _softplus(x: Any) -> Any:
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = sum of x over the axes (None: all), a count of truth values.  Each summand has dy/dx = 1."""
+    """y = sum of x over the axes (None: all), or a count.  Each summand has dy/dx = 1."""
     reduced, kept = _reduced_axes(x, axis)
     y = array_sum(x.data, reduced)
     return record(
@@ -459,7 +458,7 @@ def class_labels(labels: Operand, count: int, function: str) -> Any:
     on a GPU already: a step would have to wait for it.
     """
     labels = _data(labels) if hasattr(labels, "dtype") else numpy.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ShapeError(f"{function}: not integers (N,): {labels.dtype} of shape {labels.shape}")
     wrong = labels[(labels < 0) | (labels >= count)] if isinstance(labels, numpy.ndarray) else ()
     if len(wrong):

@@ -58,7 +58,7 @@ class Module:
         return _named("", vars(self))
 
     def _inside(self, *around: Any) -> list[tuple[tuple[str, ...], "Tensor | Module"]]:
-        """The module itself and all that is in it, by their names on the way, but none in itself."""
+        """The module itself and all that is in it, by the names on the way; none in itself."""
         found: list[Any] = [((), self)]
         for name, member in self.members():
             if isinstance(member, Tensor):
