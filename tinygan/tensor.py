@@ -174,7 +174,7 @@ def _memory(array: Any) -> Any:
 def _require_unchanged(tensor: Tensor, walked: Tensor) -> None:
     """Raise TapeError if what a derivative reads changed after its operation was recorded."""
     change = max(_changes.get(id(owner), 0) for owner in (tensor, _memory(tensor._array)))
-    if change > max(walked.age, tensor.age):  # not of a dead tensor that had the same id()
+    if tensor.age <= walked.age < change:  # what is younger was made on the way back
         raise TapeError(
             f"the derivative of {walked.operation} needs numbers of shape {tensor.shape} that have "
             "changed since: call backward() before the optimizer's step, or compute the loss anew"
