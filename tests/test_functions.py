@@ -175,6 +175,7 @@ NARROW = {
     "int16": numpy.random.default_rng(3).integers(30_000, 32_768, (300, 4, 3)).astype("int16"),
     "int64": numpy.random.default_rng(4).integers(-9, 9, (300, 4, 3)),
 }
+no_float16_there = pytest.mark.cpu_only("the CPU that plays the device has no float16")
 AXES = [None, 0, 1, -1, (0, 1), (0, 2), (0, 1, 2)]
 
 
@@ -195,6 +196,7 @@ def test_the_share_of_what_holds_is_a_count():
     assert Tensor(numpy.full((10, 3), 200, "uint8")).mean(axis=0).numpy().tolist() == [200] * 3
 
 
+@no_float16_there
 @pytest.mark.parametrize("axis", [None, 0, (0, 1)])
 def test_float16_is_averaged_in_float32(axis):
     x = Tensor(numpy.ones((100_000, 1), "float16"), requires_grad=True)
@@ -203,12 +205,14 @@ def test_float16_is_averaged_in_float32(axis):
     assert x.mean(axis).dtype == x.var(axis).dtype == x.grad.dtype == "float16"
 
 
+@no_float16_there
 def test_float16_is_added_up_in_float32():
     x = Tensor(numpy.ones((4096, 3), "float16"))  # where 2048 + 1 is 2048
     assert x.sum(axis=0).numpy().tolist() == [4096] * 3 and x.sum(axis=0).dtype == "float16"
     assert functions.sum_to(x, (3,)).numpy().tolist() == [4096] * 3
 
 
+@no_float16_there
 def test_float16_is_normalised_in_float32():
     x = numpy.random.default_rng(0).normal(200, 3, (1000, 2)).astype("float16")
     layer = BatchNorm(2, momentum=0.5)

@@ -438,7 +438,7 @@ class Nested(Module):
     def __init__(self):
         self.heads = {"left": Dense(2, 1, bias=False), "right": [Dense(2, 1, bias=False)]}
         self.layers = [[Dense(2, 2), (Dropout(), BatchNorm(2))], {"deep": {"er": (Dense(2, 2),)}}]
-        self.shifts = {"a": Parameter(numpy.zeros(1, "float32")), "note": "no layer", "n": [1, 2]}
+        self.shifts = {"a": Parameter(numpy.ones(1, "float32")), "note": "no layer", "n": [1, 2]}
         self.seen = Tensor(0)
 
     def forward(self, x):
