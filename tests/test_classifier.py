@@ -7,6 +7,7 @@ import sys
 import numpy
 import pytest
 
+import tinygan
 from tinygan import Tensor, check_gradients, datasets
 from tinygan.datasets import Dataset, from_bytes
 from tinygan.metrics.classifier import (
@@ -26,6 +27,28 @@ def test_cross_entropy_is_minus_the_log_of_the_probability_of_the_label():
     assert loss == pytest.approx(-(math.log(0.25) + math.log(0.8)) / 2)
     check_gradients(lambda x: cross_entropy(x, Tensor([1, 0, 2, 2])),
                     numpy.random.default_rng(0).standard_normal((4, 3)))
+
+
+LABELS = numpy.array([0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS[:, None], r"\(4, 1\)"),
+        (LABELS[:3], "3 labels for 4 rows"),
+        (LABELS[None], r"\(1, 4\)"),
+        (LABELS * 1.0, "float64"),
+        (LABELS - 1, "from 0 to 4, not -1"),
+        (LABELS + 2, "from 0 to 4, not 5"),
+    ],
+)
+def test_labels_that_do_not_fit_the_logits_are_named(labels, message):
+    logits = Tensor(numpy.random.default_rng(0).standard_normal((4, 5)))
+    for given in (labels, *[Tensor(labels)] * (tinygan.device() == "cpu")):
+        with pytest.raises(ValueError, match=f"cross_entropy: .*{message}"):
+            cross_entropy(logits, given)
+    assert cross_entropy(logits, LABELS).item() == cross_entropy(logits, Tensor(LABELS)).item()
 
 
 def test_the_shipped_classifier_reads_98_of_100_held_out_digits():

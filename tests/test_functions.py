@@ -3,9 +3,12 @@
 import numpy
 import pytest
 
+import tinygan
 from tinygan import functions
 from tinygan.functions import ShapeError
 from tinygan.gradcheck import check_gradients
+from tinygan.layers import Embedding
+from tinygan.normalization import BatchNorm
 from tinygan.tensor import Tensor
 
 
@@ -159,8 +162,147 @@ def test_every_public_function_has_a_case():
         and not name.startswith("_") and not isinstance(value, type)
     }
     checked = {name.partition(",")[0].partition(" ")[0] for name in CASES}
-    # one_hot has no derivative, last_result is a helper.
-    assert public - checked == {"one_hot", "last_result"}
+    # The first two have no derivative, last_result is a helper.
+    assert public - checked == {"one_hot", "class_labels", "last_result"}
+
+
+# ---------------------------------------------------------------- narrow dtypes and empty axes
+
+NARROW = {
+    "truth values": numpy.random.default_rng(0).random((300, 4, 3)) > 0.3,
+    "uint8": numpy.random.default_rng(1).integers(0, 256, (300, 4, 3)).astype("uint8"),
+    "int8": numpy.random.default_rng(2).integers(-128, 128, (300, 4, 3)).astype("int8"),
+    "int16": numpy.random.default_rng(3).integers(30_000, 32_768, (300, 4, 3)).astype("int16"),
+    "int64": numpy.random.default_rng(4).integers(-9, 9, (300, 4, 3)),
+}
+no_float16_there = pytest.mark.cpu_only("the CPU that plays the device has no float16")
+AXES = [None, 0, 1, -1, (0, 1), (0, 2), (0, 1, 2)]
+
+
+@pytest.mark.parametrize("axis", AXES, ids=str)
+@pytest.mark.parametrize("x", NARROW.values(), ids=NARROW)
+def test_integers_are_summed_and_averaged_as_numpy_does(x, axis):
+    for keepdims in (False, True):
+        for name in ("sum", "mean", "std", "var", "max", "min"):
+            y = getattr(Tensor(x), name)(axis, keepdims)
+            expected = getattr(x, name)(axis=axis, keepdims=keepdims)
+            assert y.shape == expected.shape and y.dtype == expected.dtype
+            numpy.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_share_of_what_holds_is_a_count():
+    x = Tensor([[1.0], [2.0], [-1.0], [3.0]]) > 0
+    assert x.sum(axis=0).numpy().tolist() == [3] and x.mean(axis=0).numpy().tolist() == [0.75]
+    assert Tensor(numpy.full((10, 3), 200, "uint8")).mean(axis=0).numpy().tolist() == [200] * 3
+
+
+@no_float16_there
+@pytest.mark.parametrize("axis", [None, 0, (0, 1)])
+def test_float16_is_averaged_in_float32(axis):
+    x = Tensor(numpy.ones((100_000, 1), "float16"), requires_grad=True)
+    assert (x.mean(axis).numpy() == 1).all() and (x.var(axis).numpy() == 0).all()
+    x.mean().backward()
+    assert x.mean(axis).dtype == x.var(axis).dtype == x.grad.dtype == "float16"
+
+
+@no_float16_there
+def test_float16_is_added_up_in_float32():
+    x = Tensor(numpy.ones((4096, 3), "float16"))  # where 2048 + 1 is 2048
+    assert x.sum(axis=0).numpy().tolist() == [4096] * 3 and x.sum(axis=0).dtype == "float16"
+    assert functions.sum_to(x, (3,)).numpy().tolist() == [4096] * 3
+
+
+@no_float16_there
+def test_float16_is_normalised_in_float32():
+    x = numpy.random.default_rng(0).normal(200, 3, (1000, 2)).astype("float16")
+    layer = BatchNorm(2, momentum=0.5)
+    layer(Tensor(x))
+    numpy.testing.assert_allclose(layer.running_mean.numpy(), 100, rtol=1e-2)
+    numpy.testing.assert_allclose(layer.running_variance.numpy(), 5, rtol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3), (0,)])
+def test_a_sum_of_no_numbers_is_0(shape):
+    x = numpy.zeros(shape, "float32")
+    for axis in [None, *range(x.ndim), tuple(range(x.ndim))]:
+        y = Tensor(x).sum(axis)
+        assert y.dtype == "float32" and numpy.array_equal(y.numpy(), x.sum(axis))
+
+
+@pytest.mark.parametrize("function", ["mean", "std", "var", "max", "min"])
+def test_no_numbers_have_no_mean_and_no_largest(function):
+    x = Tensor(numpy.zeros((0, 3), "float32"))
+    for axis in (None, 0, (0, 1)):
+        with pytest.raises(ShapeError, match=r"over axis .* of \(0, 3\) there are no numbers"):
+            getattr(x, function)(axis)
+    assert getattr(x, function)(1).shape == (0,)
+
+
+@pytest.mark.parametrize("function", [functions.softmax, functions.log_softmax])
+def test_softmax_names_an_axis_that_does_not_exist_and_one_without_numbers(function):
+    with pytest.raises(ShapeError, match=r"axis 2 does not exist in shape \(2, 3\)"):
+        function(Tensor(numpy.zeros((2, 3))), axis=2)
+    with pytest.raises(ShapeError, match="softmax: over axis 1"):
+        function(Tensor(numpy.zeros((2, 0))), axis=1)
+
+
+@pytest.mark.parametrize("integer", [numpy.int64, numpy.int32, numpy.uint8])
+def test_integers_of_numpy_are_axes_and_sizes(integer):
+    x = Tensor(numpy.arange(6.0).reshape(2, 3))
+    one, zero = integer(1), integer(0)
+    for name in ("sum", "mean", "max", "min", "var", "std"):
+        expected = getattr(x.numpy(), name)
+        for axis, plain in [(one, 1), ((zero, one), (0, 1)), ((one,), 1), ([zero], 0)]:
+            numpy.testing.assert_allclose(getattr(x, name)(axis).numpy(), expected(axis=plain))
+    assert functions.softmax(x, axis=one).shape == (2, 3)
+    assert functions.concatenate([x, x], axis=one).shape == (2, 6)
+    assert functions.stack([x, x], axis=one).shape == (2, 2, 3)
+    assert functions.transpose(x, (one, zero)).shape == (3, 2)
+    assert functions.reshape(x, integer(6)).shape == x.reshape(integer(6)).shape == (6,)
+    assert x.reshape(integer(3), integer(2)).shape == x.reshape((3, 2)).shape == (3, 2)
+    assert functions.broadcast_to(x, (integer(4), integer(2), integer(3))).shape == (4, 2, 3)
+    assert functions.one_hot(numpy.array([1]), integer(3)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("axis", [2, -3, 1.0, "x", (0, 2), (0, 0.5), numpy.array([0, 1])], ids=str)
+def test_what_is_no_axis_is_named(axis):
+    with pytest.raises(ShapeError, match=r"does not exist in shape \(2, 3\)"):
+        Tensor(numpy.zeros((2, 3))).sum(axis)
+
+
+# ---------------------------------------------------------------- labels
+
+NO_LABELS = {
+    "a column": ([[1], [0]], ShapeError, r"\(2, 1\)"),
+    "a number": (1, ShapeError, r"\(\)"),
+    "floats": ([0.0, 1.0], ShapeError, "float"),
+    "truth values": ([False, True], ShapeError, "bool"),
+    "below 0": ([0, -1], ValueError, "from 0 to 2, not -1"),
+    "too large": ([0, 3], ValueError, "from 0 to 2, not 3"),
+}
+
+
+@pytest.mark.parametrize("labels, error, message", NO_LABELS.values(), ids=NO_LABELS)
+@pytest.mark.parametrize("function", [
+    lambda labels: functions.one_hot(labels, 3), lambda labels: Embedding(3, 2)(labels)
+], ids=["one_hot", "Embedding"])
+def test_labels_of_another_shape_or_value_are_named(function, labels, error, message):
+    for given in (labels, numpy.array(labels), *[Tensor(labels)] * (tinygan.device() == "cpu")):
+        with pytest.raises(error, match=message):
+            function(given)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "int8", "uint64"])
+def test_labels_may_be_integers_of_any_kind(dtype):
+    labels = numpy.array([1, 0, 1], dtype)
+    assert functions.one_hot(labels, 2).numpy().tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_an_index_below_0_still_counts_from_the_end():
+    x = Tensor([[1.0], [2.0], [3.0]])
+    assert x[-1].numpy().tolist() == [3] and x[numpy.array([-1, 0])].numpy().tolist() == [[3], [1]]
+    with pytest.raises(ShapeError, match="index of a tensor"):
+        x[numpy.array([0.5])]
 
 
 def test_one_hot_is_a_constant_of_float32():

@@ -55,9 +55,17 @@ def test_running_statistics_follow_the_batches(momentum):
         x = normal(8, 3, seed=seed) * 2 + [1, 2, 3]
         use(layer, x)
         mean += momentum * (x.mean(0) - mean)
-        variance += momentum * (x.var(0) - variance)
+        variance += momentum * (x.var(0, ddof=1) - variance)  # the paper's algorithm 2, step 10
     numpy.testing.assert_allclose(layer.running_mean.numpy(), mean, rtol=1e-5)
     numpy.testing.assert_allclose(layer.running_variance.numpy(), variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (32, 1), (2, 4, 4, 1)])
+def test_the_running_variance_is_the_unbiased_one(shape):
+    layer, x = BatchNorm(1, momentum=1.0), normal(*shape)
+    y = use(layer, x)
+    numpy.testing.assert_allclose(layer.running_variance.numpy(), [x.var(ddof=1)], rtol=1e-5)
+    numpy.testing.assert_allclose(y, (x - x.mean()) / numpy.sqrt(x.var() + 1e-5), rtol=1e-5)
 
 
 def test_batch_norm_in_eval_uses_its_running_statistics_and_leaves_them():

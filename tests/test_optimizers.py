@@ -297,7 +297,44 @@ def test_weights_and_memory_keep_their_dtype(name, dtype):
     assert {array.dtype.name for array in [parameter.data, *arrays]} == {dtype}
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_that_is_given_twice_moves_once(name):
+    kind, _, options = OPTIMIZERS[name]
+    once, twice = Parameter(normal(3)), Parameter(normal(3))
+    for parameter, optimizer in [(once, kind([once], 0.1, **options)),
+                                 (twice, kind([twice, twice, twice], 0.1, **options))]:
+        parameter.grad = Tensor(normal(3, seed=1))
+        optimizer.step()
+    assert numpy.array_equal(once.numpy(), twice.numpy())
+
+
 # ---------------------------------------------------------------- the moving average
+
+
+def test_a_layer_that_is_used_three_times_is_averaged_once():
+    layer = Dense(2, 2)
+    network = Sequential(layer, Tanh(), layer, Tanh(), layer)
+    network.again = {"same": [layer]}
+    average = ExponentialMovingAverage(network, decay=0.5)
+    before = layer.weight.numpy().copy()
+    layer.weight.data += 1.0
+    average.update()
+    after = average.network.layers[0].weight.numpy()
+    numpy.testing.assert_allclose(after, before + 9 / 11, atol=1e-6)  # d is 2 / 11 at first
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_what_has_no_average_is_taken_over(dtype):
+    network = Sequential(Dense(2, 2))
+    network.seen = Tensor(numpy.array([1, 0], dtype))
+    average = ExponentialMovingAverage(network, decay=0.5)
+    network.seen.data[...] = to_device(numpy.array([0, 1], dtype))
+    average.update()
+    seen = average.network.seen
+    assert seen.dtype == dtype and seen.numpy().tolist() == [0, 1]
+    again = ExponentialMovingAverage(network, decay=0.5)
+    again.load_state(average.state())
+    assert again.network.seen.numpy().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])

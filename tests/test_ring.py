@@ -16,6 +16,7 @@ from test_demos import run
 
 from tinygan import Tensor, losses
 from tinygan.backend import to_device
+from tinygan.layers import Module
 from tinygan.optimizers import SGD
 from tinygan.training import checkpoints
 from tinygan.training.trained import load_demo
@@ -47,6 +48,24 @@ def tiny(ring):
     for parameter in (*G.parameters(), *D.parameters()):  # no kink at a bias of 0
         parameter.data = to_device(random.standard_normal(parameter.shape))
     return G, D, *(Tensor(random.standard_normal((6, 2))) for _ in range(2))
+
+
+def test_a_d_that_keeps_its_layers_in_a_dict_is_unrolled_too(ring, tiny):
+    G, D, z, real = tiny
+
+    class InADict(Module):
+        def __init__(self, layers):
+            self.stages = {"all": [tuple(layers)]}
+
+        def forward(self, x):
+            for layer in self.stages["all"][0]:
+                x = layer(x)
+            return x
+
+    game, fake = losses.NonSaturating(), ring.packed(G(z), 2)
+    first, second = (losses.unrolled(game, d, ring.packed(real, 2), fake, steps=3, rate=RATE)
+                     for d in (D, InADict(D.layers)))
+    assert first.item() == second.item()
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4])

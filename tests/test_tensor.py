@@ -1,19 +1,27 @@
 """The tape: what is recorded, the walk back, what is freed, and the errors on the way."""
 
+import copy
 import gc
 import operator
+import pickle
 import re
+import subprocess
+import sys
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
 
+import tinygan
 from tinygan import Tensor, functions, grad, no_grad
 from tinygan.backend import xp
 from tinygan.functions import ShapeError
 from tinygan.layers import Conv2d, ConvTranspose2d, Dense, Flatten, Parameter, ReLU, Sequential
+from tinygan.losses import clip_weights
 from tinygan.normalization import BatchNorm
-from tinygan.optimizers import Adam
+from tinygan.optimizers import SGD, Adam
 from tinygan.tensor import TapeError, record
 
 
@@ -122,11 +130,31 @@ def test_a_numpy_function_would_cut_the_tape_and_names_both_ways_out(function):
         function(*arguments)
 
 
-@pytest.mark.parametrize("ufunc", [numpy.exp, numpy.add, numpy.maximum, numpy.isnan])
-def test_a_ufunc_refuses_a_tensor(ufunc):
+@pytest.mark.parametrize("ufunc", [numpy.exp, numpy.maximum, numpy.isnan, numpy.power, numpy.sin])
+def test_a_ufunc_refuses_a_tensor_and_names_both_ways_out(ufunc):
     x = Tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(TypeError, match="'Tensor' does not support ufuncs"):
+    message = rf"numpy\.{ufunc.__name__} would cut the tape.*tinygan\.functions.*x\.numpy\(\)"
+    with pytest.raises(TypeError, match=message):
         ufunc(*[x] * ufunc.nin)
+    with pytest.raises(TypeError, match=message):
+        ufunc(*[numpy.ones(2), x][-ufunc.nin :])
+
+
+def test_no_ufunc_writes_a_tensor_into_an_array():
+    x, array = Tensor([1.0, 2.0], requires_grad=True), numpy.ones(2)
+    for refused in (lambda: numpy.add.reduce(x), lambda: operator.iadd(array, x),
+                    lambda: numpy.multiply(x, 2, out=array), lambda: numpy.sqrt(x, out=array)):
+        with pytest.raises(TypeError, match="would cut the tape"):
+            refused()
+    assert array.tolist() == [1, 1]
+
+
+def test_the_arithmetic_of_numpy_is_that_of_the_operators():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    y = numpy.multiply(numpy.array([3.0, 4.0], "float32"), x)
+    assert isinstance(y, Tensor) and y.dtype == "float32" and y.numpy().tolist() == [3, 8]
+    numpy.subtract(y, x).sum().backward()
+    assert x.grad.numpy().tolist() == [2, 3]
 
 
 def test_a_tensor_of_tensors_is_an_error_that_names_stack():
@@ -395,6 +423,249 @@ def test_gradients_have_the_dtype_of_their_tensor():
     assert x.grad.dtype == "float32"
 
 
+# ---------------------------------------------------------------- gradients are one's own
+
+SHARED = {
+    "a sum": lambda a, b, v: ((a + b) * v).sum(),
+    "a difference": lambda a, b, v: ((a - b) * v).sum(),
+    "nothing but a sum": lambda a, b, v: a.sum() + b.sum(),
+    "a mean": lambda a, b, v: (a + b).mean(),
+    "other shapes": lambda a, b, v: ((a.reshape(6) + b.T.reshape(6)) * v.reshape(6)).sum(),
+    "transposed": lambda a, b, v: ((a.T + b.T) * v.T).sum(),
+    "joined": lambda a, b, v: (functions.concatenate([a, b, a]) * 2.0).sum(),
+    "stacked": lambda a, b, v: functions.stack([a, b]).sum(),
+    "three times": lambda a, b, v: ((a + b + (a + b)) * v).sum(),
+    "broadcast": lambda a, b, v: ((functions.broadcast_to(a, (4, 2, 3)) + b) * v).sum(),
+}
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("loss", SHARED.values(), ids=SHARED)
+def test_a_gradient_changed_in_place_changes_no_other(loss, create_graph):
+    a, b, v = (variable(numpy.arange(6.0).reshape(2, 3) + i) for i in range(3))
+    loss(a, b, v).backward(create_graph)
+    found = [x for x in (a, b, v) if x.grad is not None]
+    before = [x.grad.numpy().copy() for x in found]
+    numbers = [x.numpy().copy() for x in (a, b, v)]
+    for x in found:
+        x.grad.data *= 0.5
+    for x, expected in zip(found, before, strict=True):
+        assert numpy.array_equal(x.grad.numpy(), expected * 0.5)
+    for x, expected in zip((a, b, v), numbers, strict=True):
+        assert numpy.array_equal(x.numpy(), expected)
+
+
+def test_what_grad_gives_shares_nothing_and_can_be_differentiated():
+    a, b = variable([1.0, 2.0]), variable([3.0, 4.0])
+    for_a, for_b = grad(((a + b) ** 2).sum(), [a, b], create_graph=True)
+    assert not numpy.shares_memory(for_a.numpy(), for_b.numpy())
+    (for_a * for_b).sum().backward()  # (2 (a + b))^2
+    assert a.grad.numpy().tolist() == b.grad.numpy().tolist() == [32, 48]
+
+
+# ---------------------------------------------------------------- numbers that changed since
+
+
+def _through_clipping(w):
+    network = ReLU()
+    network.weight = w
+    clip_weights(network, 0.5)
+
+
+def _through_an_optimizer(w):
+    w.grad = Tensor(xp.ones_like(w.data))
+    SGD([w], 0.1).step()
+    w.grad = None
+
+
+def _through_load_state(w):
+    network = ReLU()
+    network.weight = w
+    network.load_state({"weight": w.numpy() * 3})
+
+
+CHANGES = {
+    "multiplied": lambda w: setattr(w, "data", operator.imul(w.data, 10)),
+    "added to": lambda w: setattr(w, "data", operator.iadd(w.data, 1)),
+    "replaced": lambda w: setattr(w, "data", w.data * 10),
+    "clipped": _through_clipping,
+    "moved by an optimizer": _through_an_optimizer,
+    "loaded": _through_load_state,
+    "written into, and said": lambda w: (w.data.fill(3), setattr(w, "data", w.data)),
+}
+USES = {
+    "matmul": (lambda x, w: x @ w, "matmul"),
+    "multiply": (lambda x, w: x * w, "multiply"),
+    "divide": (lambda x, w: x / w, "divide"),
+    "log": (lambda x, w: functions.log(w) + x, "log"),
+    "power": (lambda x, w: w**3 + x, "power"),
+    "softplus": (lambda x, w: functions.softplus(w) + x, "softplus"),
+    "a view": (lambda x, w: x @ w.T, "matmul"),
+    "rows of it": (lambda x, w: x * w[:1], "multiply"),
+    "detached": (lambda x, w: x * w.detach(), "multiply"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("use", USES)
+def test_what_a_derivative_needs_must_not_change_before_it(use, change):
+    compute, operation = USES[use]
+    x = Tensor(numpy.ones((2, 2)), requires_grad=True)
+    w = Parameter(numpy.array([[1.0, 2.0], [3.0, 4.0]]))
+    y = compute(x, w).sum()
+    change(w)
+    if change is CHANGES["replaced"] and use in ("a view", "rows of it", "detached"):
+        y.backward()  # the view has the old numbers still
+        assert numpy.array_equal(x.grad.numpy(), {"a view": [[4, 6]] * 2,
+                                                  "rows of it": [[1, 2]] * 2,
+                                                  "detached": [[1, 2], [3, 4]]}[use])
+        return
+    message = rf"the derivative of {operation} needs numbers of shape .* changed since"
+    with pytest.raises(TapeError, match=message):
+        y.backward()
+
+
+@pytest.mark.parametrize("kind", [Conv2d, ConvTranspose2d])
+def test_a_convolution_notices_new_weights(kind):
+    layer, x = kind(2, 3, kernel=3), variable(numpy.ones((1, 4, 4, 2)))
+    loss = layer(x).sum()
+    layer.weight.data *= 2
+    with pytest.raises(TapeError, match="the derivative of conv.* changed since"):
+        loss.backward()
+
+
+def test_both_losses_before_the_step_of_d():
+    G, D = Dense(2, 3), Sequential(Dense(3, 4), ReLU(), Dense(4, 1))
+    adam_d = Adam(D.parameters(), 1e-2)
+    fake = G(Tensor(numpy.ones((5, 2), "float32")))
+    d_loss, g_loss = functions.softplus(D(fake.detach())).mean(), -D(fake).mean()
+    d_loss.backward()
+    adam_d.step()
+    with pytest.raises(TapeError, match="the derivative of matmul needs numbers of shape"):
+        g_loss.backward()
+
+
+def test_frozen_weights_are_needed_too():
+    G, D = Dense(2, 3), Dense(3, 1)
+    with D.frozen():
+        loss = D(G(Tensor(numpy.ones((5, 2), "float32")))).sum()
+    D.weight.data *= 2
+    with pytest.raises(TapeError, match="matmul"):
+        loss.backward()
+
+
+def test_a_result_in_the_middle_that_changed():
+    x = variable([1.0, 2.0])
+    y = functions.exp(x)
+    loss = y.sum()
+    y.data *= 2
+    with pytest.raises(TapeError, match="the derivative of exp"):
+        loss.backward()
+
+
+def test_the_derivative_of_a_recorded_gradient_notices_it():
+    x, w = variable([1.0, 2.0]), variable([3.0, 4.0])
+    (slope,) = grad(((x * w) ** 2).sum(), [x], create_graph=True)
+    w.data += 1.0
+    with pytest.raises(TapeError, match="changed since"):
+        slope.sum().backward()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_no_derivative_needs_may_change(change):
+    x, w = variable(numpy.ones((2, 2))), Parameter(numpy.ones((2, 2)))
+    y = functions.stack([x + w, x - w, w.reshape(2, 2), w.T]).sum() + w.mean()
+    change(w)
+    y.backward()
+    assert numpy.array_equal(w.grad.numpy(), numpy.full((2, 2), 2.25))
+
+
+def test_what_changed_before_it_was_used_is_as_it_should_be():
+    x, w = variable([1.0, 2.0]), variable([3.0, 4.0])
+    loss = (x * x).sum()
+    w.data *= 10
+    (loss + (x * w).sum()).backward()
+    assert x.grad.numpy().tolist() == [32, 44] and w.grad.numpy().tolist() == [1, 2]
+
+
+def test_numbers_that_changed_long_ago_elsewhere_do_no_harm():
+    """The id() of what is gone is given again, also to gradients on the way back."""
+    x = variable(numpy.ones(3))
+    y = x
+    for _ in range(20):
+        y = functions.exp(y * 0.1)
+    for _ in range(2000):
+        gone = Tensor(numpy.ones(3))
+        gone.data *= 2
+        gone.data = gone.data + 1
+        del gone
+    y.sum().backward()
+    assert x.grad is not None
+
+
+def test_a_loop_of_steps_raises_nothing():
+    network = Sequential(Dense(3, 4), BatchNorm(4), ReLU(), Dense(4, 1))
+    adam, x = Adam(network.parameters(), 1e-2), Tensor(numpy.ones((5, 3), "float32"))
+    for _ in range(3):
+        loss = (network(x) ** 2).mean()
+        network(x)  # the running statistics move once more
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+
+# ---------------------------------------------------------------- copies and pickles
+
+COPIES = {
+    "deepcopy": copy.deepcopy, "copy": copy.copy,
+    "pickle": lambda x: pickle.loads(pickle.dumps(x)),
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_a_copy_has_the_numbers_and_records_for_itself(duplicate):
+    x = variable([1.0, 2.0])
+    (x * x).sum().backward()
+    other = duplicate(x)
+    assert type(other) is Tensor and other.requires_grad and other.grad is None
+    (other * 3.0).sum().backward()
+    assert other.grad.numpy().tolist() == [3, 3] and x.grad.numpy().tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_a_copy_of_a_result_has_no_history(duplicate):
+    y = duplicate(variable([1.0, 2.0]) * 2.0)
+    assert not y.requires_grad and y.numpy().tolist() == [2, 4]
+
+
+def test_a_copy_moves_alone():
+    layer = Dense(2, 1)
+    twin = copy.deepcopy(layer)
+    twin.weight.data *= 0
+    assert layer.weight.numpy().any() and isinstance(twin.weight, Parameter)
+
+
+def test_a_network_from_a_file_learns_in_a_new_process(tmp_path):
+    network = Sequential(Dense(2, 3), BatchNorm(3), ReLU(), Dense(3, 1))
+    for _ in range(200):
+        network(Tensor(numpy.ones((4, 2), "float32") * 1.5))  # old tensors have high ages
+    both = (network, Adam(network.parameters(), 0.1))
+    (tmp_path / "both").write_bytes(pickle.dumps(both))
+    code = (
+        "import pickle, sys, numpy, tinygan\n"
+        "tinygan.use_device(sys.argv[2])\n"
+        "network, adam = pickle.loads(open(sys.argv[1], 'rb').read())\n"
+        "x = tinygan.Tensor(numpy.eye(4, 2, dtype='float32'))\n"
+        "before = network.state()\n"
+        "(network(x) ** 2).mean().backward()\n"
+        "adam.step()\n"
+        "print(sum((before[name] != array).any() for name, array in network.state().items()))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "both"), tinygan.device()]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "8"  # all six parameters and both running statistics
+
+
 # ---------------------------------------------------------------- constants by choice
 
 
@@ -426,6 +697,81 @@ def test_backward_under_no_grad_still_finds_first_gradients():
     with no_grad():
         y.backward()
     assert x.grad.item() == 6
+
+
+def test_blocks_that_overlap_end_each_for_itself():
+    x, first, second = variable(1.0), no_grad(), no_grad()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not (x * 2.0).requires_grad
+    second.__exit__(None, None, None)
+    assert (x * 2.0).requires_grad
+
+
+def test_generators_that_overlap_leave_recording_as_it_was():
+    def pictures():
+        with no_grad():
+            yield from range(3)
+
+    x, first, second = variable(1.0), pictures(), pictures()
+    next(first), next(second), first.close()
+    assert not (x * 2.0).requires_grad
+    second.close()
+    assert (x * 2.0).requires_grad
+
+
+def test_a_block_that_another_thread_closes_is_closed():
+    def pictures():
+        with no_grad():
+            yield
+
+    x, generator = variable(1.0), pictures()
+    next(generator)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(generator.close).result()
+        assert pool.submit(lambda: (x * 2.0).requires_grad).result()
+    assert (x * 2.0).requires_grad
+
+
+def test_a_function_can_be_wrapped_in_it_again_and_again():
+    @no_grad()
+    def double(x, depth):
+        return double(x, depth - 1) if depth else x * 2.0
+
+    x = variable(1.0)
+    assert not double(x, 3).requires_grad and (x * 2.0).requires_grad
+
+
+def test_no_grad_is_one_thread_s_own():
+    x, entered, done = variable(1.0), threading.Event(), threading.Event()
+
+    def draw():
+        with no_grad():
+            entered.set()
+            done.wait(10)
+            return (x * 2.0).requires_grad
+
+    with ThreadPoolExecutor(2) as pool:
+        drawing = pool.submit(draw)
+        entered.wait(10)
+        assert (x * 2.0).requires_grad  # here
+        with no_grad():
+            assert pool.submit(lambda: (x * 2.0).requires_grad).result()  # and in a third thread
+        done.set()
+        assert drawing.result() is False
+    assert (x * 2.0).requires_grad
+
+
+def test_after_an_error_on_the_way_back_recording_is_as_before():
+    x = variable(1.0)
+
+    def fails(dy, y):
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        record(x.data, (x,), fails).backward()
+    assert (x * 2.0).requires_grad
 
 
 def test_detach_keeps_the_numbers_and_drops_the_history():

@@ -100,11 +100,17 @@ def matrix_product(a: Any, b: Any) -> Any:
     return a * b if a.shape[-1] == 1 else a @ b
 
 
-def array_sum(x: Any, axes: tuple[int, ...]) -> Any:
-    """x.sum(axes). NumPy sums columns many times faster as a row of ones times a matrix."""
-    if _device == "cpu" and x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
+def array_sum(x: Any, axes: tuple[int, ...], wide: bool = False) -> Any:
+    """x.sum(axes); that of float16 is added up in float32, and stays so if wide.
+
+    NumPy sums columns many times faster as a row of ones times a matrix.
+    """
+    in_columns = _device == "cpu" and x.ndim > 1 and axes == tuple(range(x.ndim - 1))
+    if in_columns and x.dtype.char in "fd" and x.size:  # float32 or float64
         rows = x.reshape(-1, x.shape[-1])
         return xp.ones(len(rows), dtype=x.dtype) @ rows
+    if x.dtype == np.float16:
+        return x.sum(axis=axes, dtype=np.float32).astype(np.float32 if wide else np.float16)
     return x.sum(axis=axes)
 
 

@@ -9,11 +9,13 @@ Functions with a kink (relu, abs, maximum, where, max) treat the mask that says 
 they are on as a constant: their second derivative is zero, as it is everywhere but at the kink.
 """
 
-import builtins
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy
 
 from .backend import array_sum, fused, matrix_product, xp
 from .tensor import Tensor, record
@@ -110,7 +112,7 @@ def _swap_last(x: Operand) -> Any:
 
 
 def _data(x: Operand) -> Any:
-    return x.data if isinstance(x, Tensor) else x
+    return x._array if isinstance(x, Tensor) else x
 
 
 def _shape(x: Operand) -> tuple[int, ...]:
@@ -148,7 +150,8 @@ def sqrt(x: Tensor) -> Tensor:
 
 def abs(x: Tensor) -> Tensor:
     """y = |x|,  dy/dx = sign(x)."""
-    return record(xp.abs(x.data), (x,), lambda dy, y: dy * xp.sign(x.data))
+    sign = xp.sign(x.data)
+    return record(xp.abs(x.data), (x,), lambda dy, y: dy * sign)
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
@@ -244,9 +247,8 @@ def _softplus(x: Any) -> Any:
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = sum of x over the axes (None: all).  Each summand has dy/dx = 1."""
-    reduced = _reduced_axes(x, axis)
-    kept = tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
+    """y = sum of x over the axes (None: all), or a count.  Each summand has dy/dx = 1."""
+    reduced, kept = _reduced_axes(x, axis)
     y = array_sum(x.data, reduced)
     return record(
         y.reshape(kept) if keepdims else y, (x,),
@@ -255,10 +257,16 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = (1/n) sum of the n numbers of x over the axes (None: all)."""
-    y = sum(x, axis, keepdims)
-    n = x.data.size // builtins.max(1, y.data.size)
-    return y * (1 / builtins.max(1, n))
+    """y = (1/n) sum of the n numbers of x over the axes (None: all), float64 for integers."""
+    reduced, kept = _reduced_axes(x, axis, "mean")
+    n = math.prod(x.shape[i] for i in reduced)
+    y = array_sum(x.data, reduced, wide=True)
+    y = y * (1 / n) if x.dtype.kind == "f" else y / n
+    y = y.astype(x.dtype) if x.dtype == numpy.float16 else y
+    return record(
+        y.reshape(kept) if keepdims else y, (x,),
+        lambda dy, y: broadcast_to(reshape(dy * (1 / n), kept), x.shape),
+    )
 
 
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -286,6 +294,7 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """y_i = e^(x_i) / sum_j e^(x_j) along the axis.  dx = y (dy - sum_j dy_j y_j)."""
+    axis, _ = _reduced_axes(x, axis, "softmax")
     powers = xp.exp(x.data - x.data.max(axis=axis, keepdims=True))
     y = powers / powers.sum(axis=axis, keepdims=True)
     return record(y, (x,), lambda dy, y: y * (dy - sum(dy * y, axis, keepdims=True)))
@@ -293,22 +302,28 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """y_i = x_i - ln sum_j e^(x_j) along the axis.  dx = dy - e^y sum_j dy_j."""
+    axis, _ = _reduced_axes(x, axis, "log_softmax")
     shifted = x.data - x.data.max(axis=axis, keepdims=True)
     y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
     return record(y, (x,), lambda dy, y: dy - exp(y) * sum(dy, axis, keepdims=True))
 
 
-def _reduced_axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """The axes that a reduction is over, counted from the front and in order."""
-    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
-    if not all(-x.ndim <= i < x.ndim for i in axes):
-        raise ShapeError(f"axis {axis} does not exist in shape {x.shape}")
-    return tuple(sorted({i % x.ndim for i in axes}))
+def _reduced_axes(x: Tensor, axis: Axis, of_some: str = "") -> tuple[tuple[int, ...], ...]:
+    """The axes that a reduction is over, in order, and the shape that is left with keepdims."""
+    every = range(x.ndim)
+    try:
+        axes = every if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+        axes = tuple(sorted({every[i] for i in axes}))
+    except (IndexError, TypeError):
+        raise ShapeError(f"axis {axis} does not exist in shape {x.shape}") from None
+    if of_some and not all(x.shape[i] for i in axes):
+        raise ShapeError(f"{of_some}: over axis {axis} of {x.shape} there are no numbers")
+    return axes, tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
 def _extreme(choose: Callable, x: Tensor, axis: Axis, keepdims: bool) -> tuple[Any, Callable]:
     """The largest or smallest numbers, and dx from dy: each of k equal ones gets 1/k of it."""
-    reduced = _reduced_axes(x, axis)
+    reduced, _ = _reduced_axes(x, axis, choose.__name__)
     y = choose(x.data, axis=reduced, keepdims=True)
     chosen = x.data == y
 
@@ -345,12 +360,14 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
         axis for axis in range(x.ndim)
         if axis < new_axes or shape[axis - new_axes] == 1 != x.shape[axis]
     )
-    y = array_sum(x.data, stretched).reshape(shape)
+    y = array_sum(x.data, stretched)
+    y = y if y.shape == shape else y.reshape(shape)
     return record(y, (x,), lambda dy, y: broadcast_to(dy, x.shape))
 
 
 def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """y has x's numbers in another shape (one length may be -1).  dx = dy in x's shape."""
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if x.shape == shape:
         return x
     try:
@@ -430,9 +447,24 @@ def translate(x: Tensor, down: Operand, right: Operand) -> Tensor:
 
 
 def one_hot(labels: Operand, count: int) -> Tensor:
-    """y[n, k] = 1 where labels[n] = k, else 0: integers (N,) -> float32 (N, count), a constant."""
-    labels = xp.asarray(_data(labels))
+    """y[n, k] = 1 where class_labels[n] = k, else 0: (N,) -> float32 (N, count), a constant."""
+    labels = class_labels(labels, count, "one_hot")
     return Tensor((labels[:, None] == xp.arange(count)).astype(xp.float32))
+
+
+def class_labels(labels: Operand, count: int, function: str) -> Any:
+    """The labels that a function was given: integers (N,) from 0 to count - 1, on the device.
+
+    Raises ShapeError for another shape or dtype and ValueError for another number, unless it is
+    on a GPU already: a step would have to wait for it.
+    """
+    labels = _data(labels) if hasattr(labels, "dtype") else numpy.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ShapeError(f"{function}: not integers (N,): {labels.dtype} of shape {labels.shape}")
+    wrong = labels[(labels < 0) | (labels >= count)] if isinstance(labels, numpy.ndarray) else ()
+    if len(wrong):
+        raise ValueError(f"{function}: labels are from 0 to {count - 1}, not {wrong[0]}")
+    return xp.asarray(labels)
 
 
 def last_result(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
@@ -469,7 +501,7 @@ Tensor.__rmatmul__ = lambda x, other: matmul(other, x)
 Tensor.__getitem__ = select
 Tensor.sum, Tensor.mean, Tensor.var, Tensor.std = sum, mean, var, std
 Tensor.max, Tensor.min = max, min
-Tensor.reshape = lambda x, *shape: reshape(x, shape)
+Tensor.reshape = lambda x, *shape: reshape(x, shape[0] if len(shape) == 1 else shape)
 Tensor.transpose = lambda x, *axes: transpose(x, axes or None)
 Tensor.T = property(transpose)
 Tensor.__bool__ = lambda x: bool(x.item())
@@ -485,6 +517,24 @@ def _comparison(operation: Callable[[Any, Any], Any]) -> Callable[[Tensor, Opera
 Tensor.__lt__, Tensor.__le__ = _comparison(operator.lt), _comparison(operator.le)
 Tensor.__gt__, Tensor.__ge__ = _comparison(operator.gt), _comparison(operator.ge)
 Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne)
+
+
+_ARITHMETIC = {
+    "add": add, "subtract": subtract, "multiply": multiply, "divide": divide, "matmul": matmul,
+    "less": operator.lt, "less_equal": operator.le, "equal": operator.eq,
+    "greater": operator.gt, "greater_equal": operator.ge, "not_equal": operator.ne,
+}
+
+
+def _array_ufunc(x: Tensor, ufunc: Any, method: str, *operands: Any, **options: Any) -> Tensor:
+    # `array * tensor` arrives here as numpy.multiply; numpy.exp and its like are refused.
+    if method != "__call__" or options or ufunc.__name__ not in _ARITHMETIC:
+        x.__array_function__(ufunc)
+    operands = [a if isinstance(a, Tensor) else Tensor(a) for a in operands]
+    return _ARITHMETIC[ufunc.__name__](*operands)
+
+
+Tensor.__array_ufunc__ = _array_ufunc
 
 
 def _not_in_place(x: Tensor, other: Operand) -> Any:

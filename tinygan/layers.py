@@ -4,6 +4,7 @@ Letters: N batch, H x W image, C channels, K kernel. Images are (N, H, W, C).
 """
 
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ class Parameter(Tensor):
 class Module:
     """A function with weights. Subclasses set Parameters and Modules as attributes, and forward.
 
+    They may stand in lists, tuples and dicts, in these again, and in several places at once.
     Parameters keep the order in which they were defined. Tensors that are not Parameters (such as
     BatchNorm's running statistics) belong to the state, but no optimizer moves them.
     """
@@ -41,39 +43,35 @@ class Module:
 
     def __repr__(self) -> str:
         """Layers by name, the shapes of their weights, and the number of weights in all."""
+        lines = []
+        for names, module in self._inside():
+            if isinstance(module, Module):
+                weights = [(n, m) for n, m in module.members() if isinstance(m, Parameter)]
+                words = [f"{name}:" for name in names[-1:]] + [type(module).__name__]
+                words += [", ".join(f"{name} {weight.shape}" for name, weight in weights)]
+                lines.append("  " * len(names) + " ".join(words).rstrip())
         count = sum(parameter.data.size for parameter in self.parameters())
-        return "\n".join([*self._outline(), f"{count:,} weights"])
-
-    def _outline(self) -> Iterator[str]:
-        members = dict(self.members())
-        shapes = [f"{name} {m.shape}" for name, m in members.items() if isinstance(m, Parameter)]
-        yield " ".join([type(self).__name__, ", ".join(shapes)]).rstrip()
-        for name, member in members.items():
-            if isinstance(member, Module):
-                first, *rest = member._outline()
-                yield f"  {name}: {first}"
-                yield from (f"  {line}" for line in rest)
+        return "\n".join([*lines, f"{count:,} weights"])
 
     def members(self) -> Iterator[tuple[str, "Tensor | Module"]]:
-        """Tensors and Modules among the attributes, and in lists of them, by name."""
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor | Module):
-                yield name, value
-            elif isinstance(value, list | tuple):
-                for position, item in enumerate(value):
-                    if isinstance(item, Tensor | Module):
-                        yield f"{name}.{position}", item
+        """Tensors and Modules among the attributes, and in lists and dicts of them, by name."""
+        return _named("", vars(self))
+
+    def _inside(self, *around: Any) -> list[tuple[tuple[str, ...], "Tensor | Module"]]:
+        """The module itself and all that is in it, by the names on the way; none in itself."""
+        found: list[Any] = [((), self)]
+        for name, member in self.members():
+            if isinstance(member, Tensor):
+                found.append(((name,), member))
+            elif member not in (*around, self):
+                inner = member._inside(*around, self)
+                found += [((name, *names), item) for names, item in inner]
+        return found
 
     def named_tensors(self) -> dict[str, Tensor]:
         """The state: every Tensor by its path, such as "layers.0.weight"."""
-        tensors: dict[str, Tensor] = {}
-        for name, member in self.members():
-            if isinstance(member, Tensor):
-                tensors[name] = member
-            else:
-                inner = member.named_tensors()
-                tensors |= {f"{name}.{path}": tensor for path, tensor in inner.items()}
-        return tensors
+        found = self._inside()
+        return {".".join(names): tensor for names, tensor in found if isinstance(tensor, Tensor)}
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every Parameter by its path, in the order of definition, and once if used twice."""
@@ -103,10 +101,7 @@ class Module:
 
     def modules(self) -> Iterator["Module"]:
         """The module itself and all those inside it."""
-        yield self
-        for _, member in self.members():
-            if isinstance(member, Module):
-                yield from member.modules()
+        return (module for _, module in self._inside() if isinstance(module, Module))
 
     def train(self, training: bool = True) -> "Module":
         """Behave as in training: Dropout drops, BatchNorm uses the batch's own statistics."""
@@ -130,6 +125,18 @@ class Module:
         require_same_arrays(self.state(), arrays, type(self).__name__)
         for name, tensor in self.named_tensors().items():
             tensor.data[...] = to_device(arrays[name])
+            tensor.data = tensor.data  # tells the tape that its numbers changed
+
+
+def _named(prefix: str, value: Any) -> Iterator[tuple[str, Tensor | Module]]:
+    """Tensors and Modules of a dict, list or tuple, or of those inside it, by their places."""
+    for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(item, Tensor | Module):
+            yield f"{prefix}{name}", item
+        elif isinstance(item, dict | list | tuple):
+            yield from _named(f"{prefix}{name}.", item)
+        elif isinstance(item, set) and any(isinstance(x, Tensor | Module) for x in item):
+            raise TypeError(f"{prefix}{name}: a set has no order, keep layers in a list or a dict")
 
 
 class Sequential(Module):
@@ -175,7 +182,7 @@ class Conv2d(Module):
         self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0,
         bias: bool = True, scale: float = 0.02,
     ):
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding = operator.index(stride), operator.index(padding)
         self.weight = Parameter(random_normal(kernel, kernel, inputs, outputs, scale=scale))
         self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
 
@@ -196,7 +203,7 @@ class ConvTranspose2d(Module):
         self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0,
         bias: bool = True, scale: float = 0.02,
     ):
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding = operator.index(stride), operator.index(padding)
         self.weight = Parameter(random_normal(kernel, kernel, outputs, inputs, scale=scale))
         self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32)) if bias else None
 
@@ -206,13 +213,17 @@ class ConvTranspose2d(Module):
 
 
 class Embedding(Module):
-    """Row i of a table for each integer i: (N,) -> (N, features); the table starts from N(0, 1)."""
+    """Row i of a table for each of the class_labels: (N,) -> (N, features).
+
+    The table starts from N(0, 1).
+    """
 
     def __init__(self, count: int, features: int):
         self.weight = Parameter(random_normal(count, features))
 
     def forward(self, indices: Any) -> Tensor:
-        return functions.select(self.weight, indices)
+        rows = functions.class_labels(indices, len(self.weight), "Embedding")
+        return functions.select(self.weight, rows)
 
 
 # ---------------------------------------------------------------- layers without weights
@@ -245,7 +256,7 @@ class RandomTranslation(Module):
     """
 
     def __init__(self, max_shift: int):
-        self.max_shift = max_shift
+        self.max_shift = operator.index(max_shift)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.max_shift == 0:
@@ -352,7 +363,7 @@ def require_same_arrays(
                 f"{owner}: {name!r} is {found.dtype} of shape {found.shape}, "
                 f"but {array.dtype} of shape {array.shape} was expected"
             )
-        if array.dtype.kind == "i" and (found < 0).any():
+        if array.dtype.kind == "i" and (found < 0).any() and (array >= 0).all():
             raise ValueError(f"{owner}: {name!r} counts from 0 and cannot be {found}")
     for name in given:
         if name not in expected:

@@ -176,7 +176,7 @@ def _squared_slopes(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tenso
 def clip_weights(network: Module, limit: float) -> None:
     """Hold every weight between -limit and limit.  Arjovsky et al. 2017, algorithm 1."""
     for parameter in network.parameters():
-        xp.clip(parameter.data, -limit, limit, out=parameter.data)
+        parameter.data = xp.clip(parameter.data, -limit, limit, out=parameter.data)
 
 
 def unrolled(
@@ -192,11 +192,9 @@ def unrolled(
     later = copy.deepcopy(D) if steps else D
     for _ in range(steps):
         d_loss = game.discriminator(later(real), later(fake))
-        places = [(module, name) for module in later.modules() for name, member in module.members()
-                  if isinstance(member, Tensor) and member.requires_grad]
-        weights = [getattr(module, name) for module, name in places]
+        weights = [w for w in dict.fromkeys(later.named_tensors().values()) if w.requires_grad]
         slopes = grad(d_loss, weights, create_graph=True)
-        for (module, name), weight, slope in zip(places, weights, slopes, strict=True):
-            setattr(module, name, weight - rate * slope)
+        moved = {id(w): w - rate * slope for w, slope in zip(weights, slopes, strict=True)}
+        later = copy.deepcopy(later, moved)  # with these in the places of the weights
     with later.frozen():  # weights that no step has moved are constants for G
         return game.generator(later(fake))

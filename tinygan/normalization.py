@@ -43,8 +43,9 @@ class BatchNorm(Module):
 
     Ioffe and Szegedy 2015, algorithm 1. The features are the last axis, in (N, features) and in
     (N, H, W, features). In training, mean and variance are those of the batch, over all other
-    axes. eval() uses running ones, which each batch moves:
-    running <- running + momentum (batch - running). Without affine, scale 1 and shift 0 stay.
+    axes. eval() uses running ones, which each batch of M rows moves (algorithm 2, step 10: its
+    variance counts M / (M - 1) times): running <- running + momentum (batch - running). Without
+    affine, scale 1 and shift 0 stay.
     Raises ShapeError for a batch of one row, and where the last axis is not that of the features.
     """
 
@@ -68,8 +69,10 @@ class BatchNorm(Module):
             raise ShapeError(f"BatchNorm: {x.shape} is one row, whose variance is 0: use eval()")
         # normalized(rows, 0, epsilon) * scale + shift, fused
         y, batch_mean, variance = batch_norm(rows, self.scale, self.shift, self.epsilon)
-        move_towards(self.running_mean.data, batch_mean, self.momentum)
-        move_towards(self.running_variance.data, variance, self.momentum)
+        unbiased = variance * (len(rows) / (len(rows) - 1))
+        for running, latest in (self.running_mean, batch_mean), (self.running_variance, unbiased):
+            move_towards(running.data, latest, self.momentum)
+            running.data = running.data  # tells the tape that its numbers changed
         return functions.reshape(y, x.shape)
 
 
@@ -109,7 +112,7 @@ def batch_norm(
     Returns y, and the mean and the variance (C,) as arrays.
     """
     per_row = 1 / len(x)
-    batch_mean = array_sum(x.data, (0,)) * per_row
+    batch_mean = array_sum(x.data, (0,), wide=True) * per_row
     centered = x.data - batch_mean
     variance = array_sum(centered * centered, (0,)) * per_row
     # The derivatives below use c and r. These two records let them be differentiated in turn.

@@ -25,7 +25,7 @@ class Optimizer:
     memories: tuple[str, ...] = ()
 
     def __init__(self, parameters: Sequence[Tensor], lr: float):
-        self.parameters = list(parameters)
+        self.parameters = list(dict.fromkeys(parameters))  # each once
         if not self.parameters:
             raise ValueError("an optimizer needs parameters: pass network.parameters()")
         if not lr > 0:
@@ -56,6 +56,7 @@ class Optimizer:
             memory = [self.memory[name][number] for name in self.memories]
             for block in blocks(parameter.data, parameter.grad.data, *memory):
                 self._move(*block, *rates)
+            parameter.data = parameter.data  # tells the tape that its numbers changed
 
     def state(self) -> dict[str, numpy.ndarray]:
         """What a resumed run needs: the number of steps and the remembered arrays, by name."""
@@ -173,15 +174,19 @@ class ExponentialMovingAverage:
         self.steps = 0
         self.network = copy.deepcopy(network).eval()
         averages, latest = self.network.named_tensors(), network.named_tensors()
-        self._pairs = [(averages[name], latest[name]) for name in averages]
+        self._pairs = {averages[name]: latest[name] for name in averages}  # each once
 
     def update(self) -> None:
         """Move the average one step towards the weights of the first network."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for average, latest in self._pairs:
-            for block, latest_block in blocks(average.data, latest.data):
-                move_towards(block, latest_block, 1 - decay)
+        for average, latest in self._pairs.items():
+            if average.dtype.kind != "f":  # a count, which has no average
+                average.data[...] = latest.data
+            else:
+                for block, latest_block in blocks(average.data, latest.data):
+                    move_towards(block, latest_block, 1 - decay)
+            average.data = average.data
 
     def state(self) -> dict[str, numpy.ndarray]:
         """The average's arrays by name, and the number of steps."""

@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from contextvars import ContextVar
+from operator import attrgetter
 from typing import Any
 
 import numpy
@@ -13,8 +15,13 @@ from .backend import to_device, to_host, xp
 # y itself, and returns the gradient with respect to one parent: dy * dy/dparent.
 Derivative = Callable[["Tensor", "Tensor"], "Tensor"]
 
-_ages = itertools.count()
-_recording = True
+_ages = itertools.count()  # of tensors and of changes
+# When numbers last changed, by the id() of their Tensor or of their memory; 0 stands for any.
+_changes = {0: -1}
+# Of each thread and asyncio task: the no_grad blocks it is in, and the tensor whose derivatives
+# it computes, if anything changed since that was recorded.
+_no_grad_blocks: ContextVar[tuple[list[bool], ...]] = ContextVar("no_grad_blocks", default=())
+_walked: ContextVar["Tensor | None"] = ContextVar("walked", default=None)
 
 
 class TapeError(RuntimeError):
@@ -30,12 +37,16 @@ class Tensor:
 
     Operators (+, @, ==, ...) and methods (sum, reshape, ...) are given to it in functions.py.
     Python numbers and lists become float32 (integers stay integers); arrays keep their dtype.
+    A copy or a pickle has the numbers, but neither their history nor a gradient.
+
+    After data = ..., data *= ... or an optimizer's step, backward() raises a TapeError where it
+    would need the old numbers. It can't see what writes into the array, such as data[0] = ... or
+    numpy.clip(x.data, -1, 1, out=x.data): x.data = x.data afterwards says that they changed.
     Raises TypeError for integer data that requires a gradient, and for data without numbers.
     """
 
-    __slots__ = ("data", "requires_grad", "grad", "operation", "parents", "derivatives", "age",
+    __slots__ = ("_array", "requires_grad", "grad", "operation", "parents", "derivatives", "age",
                  "__weakref__")
-    __array_ufunc__ = None  # so that `array * tensor` calls Tensor.__rmul__
     __hash__ = object.__hash__  # `==` compares numbers; sets and dicts still go by identity
 
     def __init__(self, data: Any, requires_grad: bool = False):
@@ -54,7 +65,7 @@ class Tensor:
             raise TypeError(
                 f"{data.dtype} data of shape {data.shape} has no gradient: use .astype('float32')"
             )
-        self.data = data if isinstance(data, xp.ndarray) else to_device(data)
+        self._array = data if isinstance(data, xp.ndarray) else to_device(data)
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.operation = ""
@@ -62,9 +73,23 @@ class Tensor:
         self.derivatives: tuple[Derivative, ...] = ()
         self.age = next(_ages)
 
-    shape = property(lambda self: self.data.shape)
-    ndim = property(lambda self: self.data.ndim)
-    dtype = property(lambda self: self.data.dtype)
+    shape = property(attrgetter("_array.shape"))
+    ndim = property(attrgetter("_array.ndim"))
+    dtype = property(attrgetter("_array.dtype"))
+
+    def _set_data(self, array: Any) -> None:
+        # The same array was changed in place: Python assigns it after data *= 2.
+        changed = self if array is not self._array else _memory(array)
+        self._array = array
+        _changes[0] = _changes[id(changed)] = next(_ages)
+
+    data = property(attrgetter("_array"), _set_data)
+
+    def __getstate__(self) -> tuple[Any, bool]:
+        return self._array, self.requires_grad and not self.operation
+
+    def __setstate__(self, state: tuple[Any, bool]) -> None:
+        Tensor.__init__(self, *state)  # in another process ages count from 0 again
 
     def __len__(self) -> int:
         return len(self.data)
@@ -119,8 +144,12 @@ def record(data: Any, parents: tuple[Any, ...], *derivatives: Derivative) -> Ten
 
     Parents that are numbers or arrays are constants: no gradient flows to them.
     """
+    walked = _walked.get()
+    if walked is not None:
+        for tensor in (parent for parent in parents if isinstance(parent, Tensor)):
+            _require_unchanged(tensor, walked)
     output = Tensor(data)
-    if _recording:
+    if not any(_no_grad_blocks.get()):
         linked = [
             (parent, derivative)
             for parent, derivative in zip(parents, derivatives, strict=True)
@@ -138,19 +167,33 @@ def operation_name(derivatives: Sequence[Derivative]) -> str:
     return derivatives[0].__qualname__.partition(".")[0]
 
 
-def no_grad() -> AbstractContextManager[None]:
-    """Inside this block nothing is recorded: for pictures and for samples that D learns from."""
-    return _recording_is(False)
+def _memory(array: Any) -> Any:
+    return array if array.base is None else array.base  # of which it is a view
+
+
+def _require_unchanged(tensor: Tensor, walked: Tensor) -> None:
+    """Raise TapeError if what a derivative reads changed after its operation was recorded."""
+    change = max(_changes.get(id(owner), 0) for owner in (tensor, _memory(tensor._array)))
+    if tensor.age <= walked.age < change:  # what is younger was made on the way back
+        raise TapeError(
+            f"the derivative of {walked.operation} needs numbers of shape {tensor.shape} that have "
+            "changed since: call backward() before the optimizer's step, or compute the loss anew"
+        )
 
 
 @contextmanager
-def _recording_is(on: bool) -> Iterator[None]:
-    global _recording
-    before, _recording = _recording, on
+def no_grad() -> Iterator[None]:
+    """Inside this block nothing is recorded: for pictures and for samples that D learns from.
+
+    It holds for the thread or asyncio task that entered it. Blocks may overlap in any way.
+    """
+    block = [True]
+    _no_grad_blocks.set((*_no_grad_blocks.get(), block))
     try:
         yield
     finally:
-        _recording = before
+        block.clear()  # a generator may be closed elsewhere than where it entered the block
+        _no_grad_blocks.set(tuple(filter(None, _no_grad_blocks.get())))
 
 
 def grad(output: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
@@ -197,10 +240,14 @@ def backpropagate(
             useful.add(tensor)
 
     gradients = {output: Tensor(xp.ones_like(output.data))}
-    with _recording_is(create_graph):
+    blocks = _no_grad_blocks.set(() if create_graph else ([True],))
+    walked = _walked.set(None)
+    try:
         while tape:
             tensor = tape.pop()  # nothing holds on to what was visited: its memory is freed
             useful.discard(tensor)
+            if tensor.age < _changes[0]:
+                _walked.set(tensor)
             dy = (gradients.get if tensor in wanted else gradients.pop)(tensor, None)
             for parent, derivative in zip(tensor.parents, tensor.derivatives, strict=True):
                 if dy is None or parent not in useful:
@@ -215,7 +262,16 @@ def backpropagate(
                 gradients[parent] = part if before is None else before + part
             if not create_graph and tensor.operation:
                 tensor.parents, tensor.derivatives = None, ()
-    return {tensor: gradients[tensor] for tensor in wanted if tensor in gradients}
+        found = {tensor: gradients[tensor] for tensor in wanted if tensor in gradients}
+        arrays = set()
+        for tensor, gradient in found.items():  # each has its own memory, to be changed in place
+            if gradient.data.base is not None or id(gradient.data) in arrays:
+                found[tensor] = record(gradient.data.copy(), (gradient,), lambda dy, y: dy)
+            arrays.add(id(gradient.data))
+        return found
+    finally:
+        _no_grad_blocks.reset(blocks)
+        _walked.reset(walked)
 
 
 def history(output: Tensor) -> list[Tensor]:

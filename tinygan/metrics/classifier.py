@@ -17,7 +17,7 @@ from ..backend import to_device, xp
 from ..datasets import DataError, Dataset, from_bytes
 from ..datasets.batches import require_floats
 from ..files import replacing
-from ..functions import log_softmax
+from ..functions import Operand, ShapeError, class_labels, log_softmax
 from ..layers import Conv2d, Dense, Flatten, LeakyReLU, Module, Sequential
 from ..optimizers import Adam
 from ..tensor import Tensor, no_grad
@@ -75,11 +75,17 @@ def require_digits(images: numpy.ndarray) -> None:
                         f"{high:.4g}]: use 2 * images - 1 for [0, 1], from_bytes for bytes")
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Operand) -> Tensor:
     """-mean ln softmax(logits)[n, labels[n]]: (N, M), integers (N,) -> ().
 
     It is ln M for a network that knows nothing, 0 for one that is right and certain.
+    Raises ShapeError where there is not one label for each row, and what class_labels raises.
     """
+    if logits.ndim != 2:
+        raise ShapeError(f"cross_entropy: logits are (N, M), not of shape {logits.shape}")
+    labels = class_labels(labels, logits.shape[1], "cross_entropy")
+    if len(labels) != len(logits):
+        raise ShapeError(f"cross_entropy: {len(labels)} labels for {len(logits)} rows of logits")
     return -log_softmax(logits)[xp.arange(len(labels)), labels].mean()
 
 
