@@ -7,14 +7,15 @@ the truth; where many colours are right it alone would choose one between them, 
 
     min over G, max over D of  E log D(x, y) + E log(1 - D(x, G(x))) + l1 E |y - G(x)|    (eq. 4)
 
-Departures: 32 x 32 pixels and narrow networks; -log D(x, G(x)) for G, as in the paper's code; no
-Dropout; D has InstanceNorm; pictures are made by a moving average of G, with BatchNorm's running
-statistics, so that a drawing gets the same colours alone and among others (the paper takes the
-batch's). `--colour FILE` colours a drawing of your own. At the end: the 368 held-out emoji, each
-pixel snapped to the artists' 28 colours, beside their outlines and the nearest training outline.
+Departures: 32 x 32 pixels, narrow networks; -log D(x, G(x)) for G, as in the paper's code; no
+Dropout; InstanceNorm in D. Pictures are made by a moving average of G with running statistics, so
+that a drawing gets the same colours alone and among others (the paper takes the batch's); --colour
+FILE colours your own. At the end: the 368 held-out emoji, each pixel snapped to the artists' 28
+colours, beside their outlines and the colours of the nearest training outline.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +33,22 @@ BETAS, SHOWN = (0.5, 0.999), 16  # of Adam; pairs in a picture
 
 
 class UNet(Module):
-    """Images (N, S, S, 1) to images (N, S, S, 3) in [-1, 1]; S is a multiple of 16.
-
-    Each halving is undone by a doubling, which sees what it made beside what the halving saw.
-    """
+    """Images (N, S, S, 1) to images (N, S, S, 3) in [-1, 1]; S is a multiple of 16."""
 
     def __init__(self, width: int, skips: int):
-        def down(inputs: int, outputs: int) -> Sequential:
-            halving = Conv2d(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
-            return Sequential(halving, BatchNorm(outputs), LeakyReLU())
+        def step(layer: type, inputs: int, outputs: int, activation: Module) -> Sequential:
+            resized = layer(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
+            return Sequential(resized, BatchNorm(outputs), activation)
 
-        def up(inputs: int, outputs: int) -> Sequential:
-            doubling = ConvTranspose2d(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
-            return Sequential(doubling, BatchNorm(outputs), ReLU())
-
-        w, both = width, 1 + skips
-        self.skips = skips
+        self.skips, sizes = skips, [width, 2 * width, 3 * width, 4 * width, 4 * width]
         self.entrance = Sequential(
-            Conv2d(1, w, kernel=3, padding=1, bias=False), BatchNorm(w), LeakyReLU())
-        self.downs = [                                   # from (N, S, S, W)
-            down(w, 2 * w),                              # (N, S/2, S/2, 2W)
-            down(2 * w, 3 * w),                          # (N, S/4, S/4, 3W)
-            down(3 * w, 4 * w),                          # (N, S/8, S/8, 4W)
-            down(4 * w, 4 * w),                          # (N, S/16, S/16, 4W)
-        ]
-        self.ups = [
-            up(4 * w, 4 * w), up(both * 4 * w, 3 * w), up(both * 3 * w, 2 * w), up(both * 2 * w, w),
-        ]
-        self.exit = Sequential(Conv2d(both * w, 3, kernel=3, padding=1), Tanh())
+            Conv2d(1, width, kernel=3, padding=1, bias=False), BatchNorm(width), LeakyReLU())
+        # from (N, S, S, W) to (N, S/2, S/2, 2W) and so on to (N, S/16, S/16, 4W)
+        self.downs = [step(Conv2d, *pair, LeakyReLU()) for pair in itertools.pairwise(sizes)]
+        # and back; with skips, all but the first are given twice as many channels
+        self.ups = [step(ConvTranspose2d, wide * (1 + skips if i else 1), narrow, ReLU())
+                    for i, (wide, narrow) in enumerate(itertools.pairwise(sizes[::-1]))]
+        self.exit = Sequential(Conv2d((1 + skips) * width, 3, kernel=3, padding=1), Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         seen = [self.entrance(x)]
@@ -78,29 +67,24 @@ def options() -> argparse.ArgumentParser:
         "pix2pix", __doc__, steps=3000, batch_size=16, lr=1e-3, d_lr=4e-4, width=16, size=32)
     add = parser.add_argument
     add("--data", default="emoji", metavar="NAME",
-        help="emoji (outlines and colours) or folder:PATH, with two subfolders of the same file "
-        "names, or with pairs side by side")
+        help="emoji, or folder:PATH with two subfolders of the same names, or pairs side by side")
     add("--l1", type=training.from_zero(), default=50.0, metavar="WEIGHT",
         help="of |y - G(x)|; paper: 100")
     add("--adversarial", type=training.from_zero(), default=1.0, metavar="WEIGHT",
-        help="of D's judgement in G's loss; 0: L1 alone")
+        help="of D in G's loss; 0: L1 alone")
     add("--skips", type=int, choices=(0, 1), default=1, help="0: G without skips")
     add("--halvings", type=training.from_zero(5, int), default=2, metavar="N",
         help="of D: its patches are 3, 8, 18, 38 pixels wide with 0, 1, 2, 3")
-    add("--measure", type=training.from_zero(1_000_000, int), default=1000, metavar="N",
-        help="held-out pairs to measure at the end; 0: none")
+    add("--measure", type=training.from_zero(1000, int), default=1000, metavar="N",
+        help="held-out emoji to measure at the end; 0: none")
     add("--colour", type=Path, metavar="FILE",
         help="do not train: colour this drawing with the run in --out")
     return parser
 
 
-def load(settings: argparse.Namespace, part: str = "train") -> datasets.Pairs:
+def build(settings: argparse.Namespace) -> dict[str, Any]:
     if settings.size % 16:
         raise training.UsageError(f"--size {settings.size}: expected a multiple of 16")
-    return datasets.pairs(settings.data, part, size=settings.size)
-
-
-def build(settings: argparse.Namespace) -> dict[str, Any]:
     G = UNet(settings.width, settings.skips)
     D = networks.patch_discriminator(1 + 3, settings.width, settings.halvings)
     return {"G": G, "D": D, "average of G": ExponentialMovingAverage(G, decay=0.995)}
@@ -110,32 +94,32 @@ class Pictures:
     """Rows of held-out outlines, what G makes of them, and the true pictures."""
 
     def __init__(self, settings: argparse.Namespace, parts: dict[str, Any]):
-        self.G, pairs = parts["average of G"].network, load(settings, "held-out")
+        self.G = parts["average of G"].network
+        pairs = datasets.pairs(settings.data, "held-out", size=settings.size)
         rows = numpy.linspace(0, len(pairs.sources) - 1, SHOWN).astype(int)  # of all kinds
         self.outlines, self.truth = (from_bytes(images[rows]) for images in pairs)
 
     def draw(self, path: Path) -> None:
-        made = training.apply(self.G, self.outlines)
-        outlines = numpy.repeat(self.outlines, 3, axis=3)
-        plots.save_grid(numpy.concatenate([outlines, made, self.truth]), path, columns=SHOWN)
+        rows = [numpy.repeat(self.outlines, 3, axis=3), training.apply(self.G, self.outlines)]
+        plots.save_grid(numpy.concatenate([*rows, self.truth]), path, columns=SHOWN)
 
 
 pictures = Pictures
 
 
 def train(settings: argparse.Namespace) -> None:
-    pairs, parts, game = load(settings), build(settings), losses.NonSaturating()
+    parts, game = build(settings), losses.NonSaturating()
     G, D, average = parts.values()
     adam_g = Adam(G.parameters(), settings.lr, betas=BETAS)
     adam_d = Adam(D.parameters(), settings.d_lr, betas=BETAS)
-    batches = datasets.Batches(*pairs, batch_size=settings.batch_size, seed=settings.seed)
+    batches = datasets.Batches(*datasets.pairs(settings.data, size=settings.size),
+                               batch_size=settings.batch_size, seed=settings.seed)
     learners = {"Adam of G": adam_g, "Adam of D": adam_d, "batches": batches}
     run = training.Run(settings, parts | learners, Pictures(settings, parts).draw,
                        reading=game.reading, epoch=len(batches))
     for _ in run:
         falling = min(1, 2 * run.time_left)
         adam_g.lr, adam_d.lr = settings.lr * falling, settings.d_lr * falling
-        # Half of the pairs are mirrored: as good a pair, and another one.
         mirrored = to_device(generator.random((settings.batch_size, 1, 1, 1)) < 0.5)
         x, y = (Tensor(from_bytes(xp.where(mirrored, images[:, :, ::-1], images)))
                 for images in next(batches))
@@ -158,17 +142,18 @@ def train(settings: argparse.Namespace) -> None:
         average.update()
         run.log(losses={"D loss": d_loss, "G loss": g_loss}, distance={"L1": l1})
     if run.finished and settings.measure and settings.data == "emoji":
-        made = training.apply(average.network, from_bytes(load(settings, "held-out").sources))
-        metrics.report_colours(settings, made)
+        outlines = datasets.emoji("held-out").sources
+        metrics.report_colours(settings, training.apply(average.network, from_bytes(outlines)))
 
 
 def colour(settings: argparse.Namespace) -> None:
-    """Write the drawing and what G makes of it as colour.png into the folder of the run."""
+    """Write the drawing and what G makes of it into the folder of the run."""
     G = training.load(settings.out).parts["average of G"].network
     drawing = from_bytes(datasets.picture(settings.colour, settings.size, 1))[None]
     both = [numpy.repeat(drawing, 3, axis=3), training.apply(G, drawing)]
-    plots.save_grid(numpy.concatenate(both), settings.out / "colour.png", columns=2)
-    print(f"{settings.colour} and its colours: {settings.out / 'colour.png'}")
+    path = settings.out / "colour.png"
+    plots.save_grid(numpy.concatenate(both), path, columns=2)
+    print(f"{settings.colour} and its colours: {path}")
 
 
 if __name__ == "__main__":

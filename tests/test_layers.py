@@ -32,7 +32,7 @@ from tinygan.layers import (
     Tanh,
     Upsample,
 )
-from tinygan.normalization import BatchNorm, LayerNorm
+from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm
 from tinygan.optimizers import SGD, Adam, RMSProp
 
 
@@ -56,6 +56,7 @@ LAYERS = {
     "BatchNorm in eval": (lambda: BatchNorm(4).eval(), normal(6, 4)),
     "LayerNorm": (lambda: LayerNorm(4), normal(5, 4)),
     "LayerNorm of images": (lambda: LayerNorm(2), normal(2, 3, 2, 2)),
+    "InstanceNorm": (InstanceNorm, normal(2, 3, 2, 2)),
     "Embedding": (lambda: Embedding(5, 3), numpy.array([1, 4, 1])),
     "Dropout": (lambda: Dropout(0.5), normal(5, 4)),
     "RandomTranslation": (lambda: RandomTranslation(1), normal(3, 4, 3, 2)),

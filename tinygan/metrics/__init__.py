@@ -8,7 +8,7 @@ that is chance, or learning by heart), and a floor, such as a Gaussian fit of th
 """
 
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
-from .colours import colour_figures, report_colours, snapped
+from .colours import colour_figures, report_colours
 from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
 from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
 from .modes import count_modes, report_modes
@@ -28,9 +28,9 @@ from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
     "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_score", "auroc",
-    "classical_scores", "colour_figures", "count_modes", "cross_entropy", "digits_option", "frechet_distance",
-    "gaussian_fit", "intersection_over_union", "judge_strokes",
+    "classical_scores", "colour_figures", "count_modes", "cross_entropy", "digits_option",
+    "frechet_distance", "gaussian_fit", "intersection_over_union", "judge_strokes",
     "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
-    "precision_and_recall", "report_colours", "report_digits", "report_modes", "report_round_trips", "roc_curve",
-    "shipped_classifier", "squared_distances", "subjects", "train_classifier",
+    "precision_and_recall", "report_colours", "report_digits", "report_modes", "report_round_trips",
+    "roc_curve", "shipped_classifier", "squared_distances", "subjects", "train_classifier",
 ]
