@@ -11,7 +11,7 @@ from .named import load, mnist, uci_digits
 from .plane import PLANE, Mixture, grid, ring, spiral
 
 __all__ = [
-    "ORIGINALS", "PLANE", "Batches", "DataError", "Dataset", "Mixture", "Originals", "augmented", "download",
-    "folder", "from_bytes", "grid", "load", "mnist", "original", "picture", "read_idx", "ring",
-    "spiral", "to_bytes", "uci_digits",
+    "ORIGINALS", "PLANE", "Batches", "DataError", "Dataset", "Mixture", "Originals", "augmented",
+    "download", "folder", "from_bytes", "grid", "load", "mnist", "original", "picture", "read_idx",
+    "ring", "spiral", "to_bytes", "uci_digits",
 ]

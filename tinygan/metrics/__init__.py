@@ -7,6 +7,7 @@ A figure says little alone. Read it beside a ceiling, what held-out real data ge
 that is chance, or learning by heart), and a floor, such as a Gaussian fit of the pixels.
 """
 
+from .augmentation import accuracy_from, intersection_over_union
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
 from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
 from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
@@ -25,9 +26,10 @@ from .strangeness import (
 )
 
 __all__ = [
-    "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_score", "auroc",
-    "classical_scores", "count_modes", "cross_entropy", "digits_option", "frechet_distance",
-    "gaussian_fit", "judge_strokes", "kernel_distance", "measure", "one_digit", "over_digits",
-    "pasted_strokes", "precision_and_recall", "report_digits", "report_modes", "roc_curve",
-    "shipped_classifier", "squared_distances", "subjects", "train_classifier",
+    "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_from", "accuracy_score",
+    "auroc", "classical_scores", "count_modes", "cross_entropy", "digits_option",
+    "frechet_distance", "gaussian_fit", "intersection_over_union", "judge_strokes",
+    "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
+    "precision_and_recall", "report_digits", "report_modes", "roc_curve", "shipped_classifier",
+    "squared_distances", "subjects", "train_classifier",
 ]
