@@ -29,9 +29,8 @@ from tinygan.functions import log, softplus
 from tinygan.layers import AddConstant, Module, Sequential
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-SHOWN, POOL = 14, 64  # images of each kind in a picture, earlier ones for D
+SHOWN, POOL = 14, 64  # digits of each kind in a picture, earlier ones from which D learns
 INK = {"UCI": 0.0, "MNIST": 0.0}  # brighter pixels are ink
-PLAIN = {"shift": 2, "scale": 0.15, "strokes": True}  # the augmentation that needs no network
 
 
 class Translator(Module):
@@ -80,42 +79,42 @@ def options() -> argparse.ArgumentParser:
 
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
-    width = settings.width
-    A, B = Translator(width), Translator(width)  # to MNIST's hand, to UCI's
-    D_A, D_B = (Sequential(AddConstant(1.0), networks.patch_discriminator(1, width * 3 // 2))
+    A, B = (Translator(settings.width) for _ in "AB")
+    D_A, D_B = (Sequential(AddConstant(1.0), networks.patch_discriminator(1, settings.width * 3 // 2))
                 for _ in "AB")
-    return {"A": A, "B": B, "D of UCI": D_A, "D of MNIST": D_B}
+    return {"A": A, "B": B, "D_A": D_A, "D_B": D_B,
+            "average of A": ExponentialMovingAverage(A, decay=0.99),
+            "average of B": ExponentialMovingAverage(B, decay=0.99)}
 
 
 class Pictures:
-    """Rows of UCI's digits: as they are, translated, parsed, there and back; then of MNIST's."""
+    """Rows of UCI's digits: as they are, translated, parsed, there and back; then MNIST's."""
 
     def __init__(self, settings: argparse.Namespace, parts: dict[str, Any]):
-        self.A, self.B, *_ = parts.values()
-        self.kinds = [(from_bytes(data.images[:SHOWN]), *two) for data, *two in (
-            (datasets.uci_digits(settings.side), self.A, self.B),
-            (datasets.mnist("held-out"), self.B, self.A))]
+        A, B = (parts[f"average of {name}"].network for name in "AB")
+        uci, mnist = datasets.uci_digits(settings.side), datasets.mnist("held-out")
+        self.kinds = [(uci.images[:SHOWN], A, B), (mnist.images[:SHOWN], B, A)]
 
     def draw(self, path: Path) -> None:
         rows = []
         for images, there, back in self.kinds:
-            made, mask = translate(there, images)
-            rows += [images, made, mask * 2.0 - 1, translate(back, made)[0]]
+            made, ink = translate(there, from_bytes(images))
+            rows += [from_bytes(images), made, ink * 2.0 - 1, translate(back, made)[0]]
         plots.save_grid(numpy.concatenate(rows), path, columns=SHOWN)
-
-
-def translate(translator: Translator, images: numpy.ndarray) -> tuple[numpy.ndarray, Any]:
-    """Translations in [-1, 1], and the ink that the parser finds in the images, bool."""
-    return (training.apply(lambda x: translator(x)[0], images),
-            training.apply(lambda x: translator(x)[1], images) > 0)
 
 
 pictures = Pictures
 
 
+def translate(there: Translator, images: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The translations, and the ink that the parser finds in the images, bool."""
+    return (training.apply(lambda x: there(x)[0], images),
+            training.apply(lambda x: there(x)[1], images) > 0)
+
+
 def train(settings: argparse.Namespace) -> None:
     uci, parts = datasets.uci_digits(settings.side), build(settings)
-    A, B, D_A, D_B = parts.values()
+    A, B, D_A, D_B, average_a, average_b = parts.values()
     game = losses.LeastSquares()
     adam_g = Adam(A.parameters() + B.parameters(), settings.lr)
     adam_d = Adam(D_A.parameters() + D_B.parameters(), settings.d_lr)
@@ -156,29 +155,14 @@ def train(settings: argparse.Namespace) -> None:
         adam_g.zero_grad()
         objective.backward()
         adam_g.step()
+        average_a.update()
+        average_b.update()
         run.log(losses={"D loss": d_loss, "G loss": g_loss},
                 structure={"cycle loss": cycle_loss, "parsing loss": parsing, "distance": distance})
     if run.finished and settings.measure:
-        report(settings, A, uci)
-
-
-def report(settings: argparse.Namespace, A: Translator, uci: Dataset) -> None:
-    """Print and write whether the structure stays, and what classifiers learn."""
-    images = from_bytes(uci.images)
-    made, found = translate(A, images)
-    ink, translated = images > INK["UCI"], Dataset(to_bytes(made), uci.labels)
-    iou, judge = metrics.intersection_over_union, metrics.shipped_classifier()
-    how = {"count": settings.measure, "seed": settings.seed}
-    rows = {}
-    for name, data in ("UCI's digits", uci), ("translated", translated):
-        rows[name] = {"judge": metrics.accuracy(judge, data),
-                      "ink IoU": iou(from_bytes(data.images) > 0, ink),
-                      "learned from them": metrics.accuracy_from(data, **how),
-                      "augmented": metrics.accuracy_from(data, **how, augmentation=PLAIN)}
-    rows["translated"]["parsed IoU"] = iou(found, ink)
-    rows["MNIST's labels"] = {"learned from them": metrics.accuracy_from(datasets.mnist(), **how)}
-    training.report(settings.out, rows, {"images": translated.images, "labels": uci.labels,
-                                         "sources": uci.images, "parsed": found})
+        made, found = translate(average_a.network, from_bytes(uci.images))
+        metrics.report_translations(settings, uci, Dataset(to_bytes(made), uci.labels),
+                                    from_bytes(uci.images) > INK["UCI"], found)
 
 
 if __name__ == "__main__":

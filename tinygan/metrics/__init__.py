@@ -7,7 +7,12 @@ A figure says little alone. Read it beside a ceiling, what held-out real data ge
 that is chance, or learning by heart), and a floor, such as a Gaussian fit of the pixels.
 """
 
-from .augmentation import accuracy_from, intersection_over_union
+from .augmentation import (
+    accuracy_from,
+    intersection_over_union,
+    report_few,
+    report_translations,
+)
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
 from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
 from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
@@ -30,6 +35,6 @@ __all__ = [
     "auroc", "classical_scores", "count_modes", "cross_entropy", "digits_option",
     "frechet_distance", "gaussian_fit", "intersection_over_union", "judge_strokes",
     "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
-    "precision_and_recall", "report_digits", "report_modes", "roc_curve", "shipped_classifier",
-    "squared_distances", "subjects", "train_classifier",
+    "precision_and_recall", "report_digits", "report_few", "report_modes", "report_translations",
+    "roc_curve", "shipped_classifier", "squared_distances", "subjects", "train_classifier",
 ]

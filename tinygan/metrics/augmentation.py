@@ -1,31 +1,35 @@
 """What augmentation is for: how well a classifier reads real digits that learned from others.
 
-Ravuri and Vinyals 2019 measure samples so. Beside it, whether a translation kept the structure.
+Classifiers learn from real, changed or generated digits with their labels and are tested on
+MNIST's 1,000 held-out ones, as in Ravuri and Vinyals 2019.
 """
 
+import argparse
 from collections.abc import Mapping
 from typing import Any
 
 import numpy
 
-from .. import datasets
-from ..datasets import Dataset
-from .classifier import accuracy, train_classifier
+from .. import datasets, training
+from ..datasets import Dataset, from_bytes
+from .classifier import accuracy, shipped_classifier, train_classifier
 
 STEPS = 500  # in which each classifier learns, in batches of up to 64
+PLAIN = {"shift": 2, "scale": 0.15, "strokes": True}  # what augmentation does without a network
+TURNED = {"shift": 2, "angle": 15}
+ALONE, AUGMENTED = "learned from them", "augmented"  # columns
 
 
 def accuracy_from(
     data: Dataset, *, count: int, seed: int = 0, augmentation: Mapping[str, Any] | None = None
 ) -> float:
-    """How well classifiers that learned from these digits read MNIST's 1,000 held-out ones.
+    """How well classifiers read held-out digits that learned from these: the mean of count of them.
 
-    The mean of count classifiers, each from a seed of its own. They see the images as they are, or
-    each time changed as datasets.augmented does with the options in augmentation.
+    Each has a seed of its own. They see the images as they are, or each time changed by
+    datasets.augmented with the options in augmentation.
     """
-    held_out, batch = datasets.mnist("held-out"), min(64, len(data.images))
-    epochs = max(1, STEPS // (len(data.images) // batch))
-    answers = []
+    held_out, answers = datasets.mnist("held-out"), []
+    epochs = max(1, STEPS // (len(data.images) // min(64, len(data.images))))
     for number in range(seed, seed + count):
         learned, passes = data, epochs
         if augmentation is not None:
@@ -35,10 +39,57 @@ def accuracy_from(
 
 
 def intersection_over_union(ink: numpy.ndarray, other: numpy.ndarray) -> float:
-    """Pixels that are ink in both images over pixels that are ink in either, averaged over images.
+    """Pixels that are ink in both images over pixels that are ink in either: the images' mean.
 
-    bool (N, ...), twice; 1 where the structure is the same. Images without ink have none in common.
+    bool (N, ...), twice; 1 where the structure is the same, 0 where neither image has ink.
     """
     pixels = tuple(range(1, ink.ndim))
     common, either = (ink & other).sum(pixels), (ink | other).sum(pixels)
     return float((common / numpy.maximum(either, 1)).mean())
+
+
+def report_translations(
+    settings: argparse.Namespace, sources: Dataset, made: Dataset, masks: numpy.ndarray,
+    found: numpy.ndarray,
+) -> None:
+    """Print and write whether translated digits kept their structure, and what they teach.
+
+    made are the translations of sources, with their labels; masks the ink of the sources, found
+    what a parser takes for it, bool (N, 28, 28, 1). settings.measure classifiers learn from each.
+    """
+    how, rows = {"count": settings.measure, "seed": settings.seed}, {}
+    for name, data in ("as they are", sources), ("translated", made):
+        rows[name] = {
+            "read right": accuracy(shipped_classifier(), data),
+            "ink IoU": intersection_over_union(from_bytes(data.images) > 0, masks),
+            ALONE: accuracy_from(data, **how),
+            AUGMENTED: accuracy_from(data, **how, augmentation=PLAIN),
+        }
+    rows["translated"]["parser's IoU"] = intersection_over_union(found, masks)
+    rows["MNIST's own"] = {ALONE: accuracy_from(datasets.mnist(), **how)}
+    training.report(settings.out, rows, {
+        "sources": sources.images, "images": made.images, "labels": made.labels, "parsed": found})
+
+
+def report_few(settings: argparse.Namespace, few: Dataset, pictures: training.Pictures) -> None:
+    """Print and write what a generator's samples add to a few labelled digits, which it has seen.
+
+    As many samples as settings.measure, 1,000 or more. Beside them: the digits alone, shifted and
+    turned by up to 15 degrees, and all that MNIST's training digits would teach.
+    """
+    if not settings.measure:
+        return
+    count = max(1000, settings.measure)
+    labels = (numpy.arange(count) % 10).astype(numpy.uint8)
+    samples = Dataset(datasets.to_bytes(pictures.samples(count, settings.seed, labels)), labels)
+    again = numpy.arange(count) % len(few.images)
+    both = Dataset(numpy.concatenate([few.images[again], samples.images]),
+                   numpy.concatenate([few.labels[again], labels]))
+    sets = {f"{len(few.images)} images": few, "samples": samples, "images and samples": both,
+            "all 9,000": datasets.mnist()}
+    rows = {
+        name: {ALONE: accuracy_from(data, count=3, seed=settings.seed),
+               AUGMENTED: accuracy_from(data, count=3, seed=settings.seed, augmentation=TURNED)}
+        for name, data in sets.items()
+    }
+    training.report(settings.out, rows, {"images": samples.images, "labels": labels})
