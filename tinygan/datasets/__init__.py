@@ -7,11 +7,11 @@ from .augment import augmented
 from .batches import Batches, DataError, Dataset, from_bytes, to_bytes
 from .downloads import ORIGINALS, Originals, download, original, read_idx
 from .folders import folder, picture
-from .named import load, mnist, uci_digits
+from .named import few, load, mnist, uci_digits
 from .plane import PLANE, Mixture, grid, ring, spiral
 
 __all__ = [
     "ORIGINALS", "PLANE", "Batches", "DataError", "Dataset", "Mixture", "Originals", "augmented",
-    "download", "folder", "from_bytes", "grid", "load", "mnist", "original", "picture", "read_idx",
-    "ring", "spiral", "to_bytes", "uci_digits",
+    "download", "few", "folder", "from_bytes", "grid", "load", "mnist", "original", "picture",
+    "read_idx", "ring", "spiral", "to_bytes", "uci_digits",
 ]

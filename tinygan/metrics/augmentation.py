@@ -11,13 +11,13 @@ from typing import Any
 import numpy
 
 from .. import datasets, training
-from ..datasets import Dataset, from_bytes
+from ..datasets import Dataset, from_bytes, to_bytes
 from .classifier import accuracy, shipped_classifier, train_classifier
 
 STEPS = 500  # in which each classifier learns, in batches of up to 64
 PLAIN = {"shift": 2, "scale": 0.15, "strokes": True}  # what augmentation does without a network
 TURNED = {"shift": 2, "angle": 15}
-ALONE, AUGMENTED = "learned from them", "augmented"  # columns
+ALONE = "teach"  # the title of a column
 
 
 def accuracy_from(
@@ -63,7 +63,7 @@ def report_translations(
             "read right": accuracy(shipped_classifier(), data),
             "ink IoU": intersection_over_union(from_bytes(data.images) > 0, masks),
             ALONE: accuracy_from(data, **how),
-            AUGMENTED: accuracy_from(data, **how, augmentation=PLAIN),
+            "teach, augmented": accuracy_from(data, **how, augmentation=PLAIN),
         }
     rows["translated"]["parser's IoU"] = intersection_over_union(found, masks)
     rows["MNIST's own"] = {ALONE: accuracy_from(datasets.mnist(), **how)}
@@ -71,25 +71,27 @@ def report_translations(
         "sources": sources.images, "images": made.images, "labels": made.labels, "parsed": found})
 
 
-def report_few(settings: argparse.Namespace, few: Dataset, pictures: training.Pictures) -> None:
-    """Print and write what a generator's samples add to a few labelled digits, which it has seen.
+def report_few(settings: argparse.Namespace, pictures: training.Pictures) -> None:
+    """Print and write what a generator's samples add to settings.few digits a class.
 
-    As many samples as settings.measure, 1,000 or more. Beside them: the digits alone, shifted and
-    turned by up to 15 degrees, and all that MNIST's training digits would teach.
+    At least 1,000 samples are drawn. Beside them: the few alone, the few shifted and turned by up
+    to 15 degrees, and what all of MNIST's training digits teach. Nothing happens where
+    settings.measure is 0 or the data are no digits.
     """
-    if not settings.measure:
+    if not settings.measure or settings.data not in ("mnist", "mnist-full"):
         return
-    count = max(1000, settings.measure)
+    data = datasets.load(settings.data, settings.data_dir)
+    few, count = datasets.few(data, settings.few), max(1000, settings.measure)
     labels = (numpy.arange(count) % 10).astype(numpy.uint8)
-    samples = Dataset(datasets.to_bytes(pictures.samples(count, settings.seed, labels)), labels)
+    samples = Dataset(to_bytes(pictures.samples(count, settings.seed, labels)), labels)
     again = numpy.arange(count) % len(few.images)
-    both = Dataset(numpy.concatenate([few.images[again], samples.images]),
-                   numpy.concatenate([few.labels[again], labels]))
-    sets = {f"{len(few.images)} images": few, "samples": samples, "images and samples": both,
-            "all 9,000": datasets.mnist()}
-    rows = {
-        name: {ALONE: accuracy_from(data, count=3, seed=settings.seed),
-               AUGMENTED: accuracy_from(data, count=3, seed=settings.seed, augmentation=TURNED)}
-        for name, data in sets.items()
-    }
-    training.report(settings.out, rows, {"images": samples.images, "labels": labels})
+    half = Dataset(*(numpy.concatenate([real[again], made])
+                     for real, made in zip(few, samples, strict=True)))
+    sets = {f"{settings.few} of each digit": few, "samples": samples, "as many of both": half,
+            "all of MNIST": data}
+    how = {"count": 3, "seed": settings.seed}
+    training.report(settings.out, {
+        name: {ALONE: accuracy_from(some, **how),
+               "shifted and turned": accuracy_from(some, **how, augmentation=TURNED)}
+        for name, some in sets.items()
+    }, {"images": samples.images, "labels": labels})
