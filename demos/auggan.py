@@ -30,7 +30,7 @@ from tinygan.layers import AddConstant, Module, Sequential
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 SHOWN, POOL = 14, 64  # digits of each kind in a picture, earlier ones from which D learns
-INK = {"UCI": 0.0, "MNIST": 0.0}  # brighter pixels are ink
+UCI_INK, MNIST_INK = 0.3, 0.0  # brighter pixels are ink
 
 
 class Translator(Module):
@@ -144,10 +144,10 @@ def train(settings: argparse.Namespace) -> None:
             g_loss = game.generator(D_A(fake_x)) + game.generator(D_B(fake_y))
         (back_x, fake_y_logits), (back_y, fake_x_logits) = B(fake_y), A(fake_x)
         cycle_loss = abs(back_x - x).mean() + abs(back_y - y).mean()
-        parsing = (parsing_loss(x_logits, x, INK["UCI"]) + parsing_loss(y_logits, y, INK["MNIST"]))
+        parsing = (parsing_loss(x_logits, x, UCI_INK) + parsing_loss(y_logits, y, MNIST_INK))
         if not settings.source_only:
-            parsing = (parsing + parsing_loss(fake_y_logits, x, INK["UCI"])
-                       + parsing_loss(fake_x_logits, y, INK["MNIST"]))
+            parsing = (parsing + parsing_loss(fake_y_logits, x, UCI_INK)
+                       + parsing_loss(fake_x_logits, y, MNIST_INK))
         distance = A.distance() + B.distance()
         objective = g_loss + settings.cycle * cycle_loss + settings.parsing * parsing
         if settings.parsing:
@@ -162,7 +162,7 @@ def train(settings: argparse.Namespace) -> None:
     if run.finished and settings.measure:
         made, found = translate(average_a.network, from_bytes(uci.images))
         metrics.report_translations(settings, uci, Dataset(to_bytes(made), uci.labels),
-                                    from_bytes(uci.images) > INK["UCI"], found)
+                                    from_bytes(uci.images) > UCI_INK, found)
 
 
 if __name__ == "__main__":
