@@ -4,11 +4,11 @@ import math
 
 import numpy
 
-from .batches import Dataset
+from .batches import DataError, Dataset
 
 
 def augmented(
-    data: Dataset, copies: int, *, seed: int = 0, shift: float = 2.0, scale: float = 0.15,
+    data: Dataset, copies: int, *, seed: int = 0, shift: float = 0.0, scale: float = 0.0,
     angle: float = 0.0, strokes: bool = False,
 ) -> Dataset:
     """copies of each image, each changed at random, and their labels: (N, ...) -> (N copies, ...).
@@ -18,12 +18,15 @@ def augmented(
     angle    degrees by which it turns at most, either way
     strokes  whether a third becomes thicker by a pixel, and a third thinner
 
-    What comes in from outside is 0, black. images are uint8 (N, H, W, 1).
+    What comes in from outside is 0, black. images are uint8 (N, H, W, 1); raises DataError for
+    others.
     """
     from PIL import Image, ImageFilter
 
+    if data.images.shape[3] != 1:
+        raise DataError(f"images of {data.images.shape[1:]}: only grey ones are augmented")
     random = numpy.random.default_rng(seed)
-    count, height, width, _ = data.images.shape
+    height, width = data.images.shape[1:3]
     images = numpy.empty((copies, *data.images.shape), numpy.uint8)
     filters = [ImageFilter.MaxFilter(3), ImageFilter.MinFilter(3), None]
     for copy in range(copies):

@@ -15,9 +15,9 @@ from ..datasets import Dataset, from_bytes, to_bytes
 from .classifier import accuracy, shipped_classifier, train_classifier
 
 STEPS = 500  # in which each classifier learns, in batches of up to 64
-PLAIN = {"shift": 2, "scale": 0.15, "strokes": True}  # what augmentation does without a network
-TURNED = {"shift": 2, "angle": 15}
-ALONE = "teach"  # the title of a column
+# Augmentation that needs no network, in columns; "teach": the images as they are.
+PLAIN = {"shift": 2, "scale": 0.15, "strokes": True}
+COLUMNS = {"teach": None, "augmented": PLAIN, "turned, too": PLAIN | {"angle": 15}}
 
 
 def accuracy_from(
@@ -49,26 +49,28 @@ def intersection_over_union(ink: numpy.ndarray, other: numpy.ndarray) -> float:
 
 
 def report_translations(
-    settings: argparse.Namespace, sources: Dataset, made: Dataset, masks: numpy.ndarray,
-    found: numpy.ndarray,
+    settings: argparse.Namespace, sources: Dataset, made: numpy.ndarray, found: numpy.ndarray, *,
+    ink: float,
 ) -> None:
     """Print and write whether translated digits kept their structure, and what they teach.
 
-    made are the translations of sources, with their labels; masks the ink of the sources, found
-    what a parser takes for it, bool (N, 28, 28, 1). settings.measure classifiers learn from each.
+    made are the translations of the sources, in [-1, 1]; found is what a parser takes for the ink
+    of the sources, bool; both are (N, 28, 28, 1). Pixels brighter than ink are ink.
+    settings.measure classifiers learn from each.
     """
     how, rows = {"count": settings.measure, "seed": settings.seed}, {}
-    for name, data in ("as they are", sources), ("translated", made):
+    mask, translated = from_bytes(sources.images) > ink, Dataset(to_bytes(made), sources.labels)
+    for name, data in ("as they are", sources), ("translated", translated):
         rows[name] = {
             "read right": accuracy(shipped_classifier(), data),
-            "ink IoU": intersection_over_union(from_bytes(data.images) > 0, masks),
-            ALONE: accuracy_from(data, **how),
-            "teach, augmented": accuracy_from(data, **how, augmentation=PLAIN),
-        }
-    rows["translated"]["parser's IoU"] = intersection_over_union(found, masks)
-    rows["MNIST's own"] = {ALONE: accuracy_from(datasets.mnist(), **how)}
+            "ink IoU": intersection_over_union(from_bytes(data.images) > ink, mask),
+        } | {title: accuracy_from(data, **how, augmentation=changes)
+             for title, changes in COLUMNS.items()}
+    rows["translated"]["parser's IoU"] = intersection_over_union(found, mask)
+    rows["MNIST's own"] = {"teach": accuracy_from(datasets.mnist(), **how)}
     training.report(settings.out, rows, {
-        "sources": sources.images, "images": made.images, "labels": made.labels, "parsed": found})
+        "sources": sources.images, "images": translated.images, "labels": sources.labels,
+        "parsed": found})
 
 
 def report_few(settings: argparse.Namespace, pictures: training.Pictures) -> None:
@@ -90,8 +92,8 @@ def report_few(settings: argparse.Namespace, pictures: training.Pictures) -> Non
     sets = {f"{settings.few} of each digit": few, "samples": samples, "as many of both": half,
             "all of MNIST": data}
     how = {"count": 3, "seed": settings.seed}
+    changes = {"teach": None, "shifted and turned": {"shift": 2, "angle": 15}}
     training.report(settings.out, {
-        name: {ALONE: accuracy_from(some, **how),
-               "shifted and turned": accuracy_from(some, **how, augmentation=TURNED)}
-        for name, some in sets.items()
+        name: {title: accuracy_from(some, **how, augmentation=change)
+               for title, change in changes.items()} for name, some in sets.items()
     }, {"images": samples.images, "labels": labels})
