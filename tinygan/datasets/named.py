@@ -42,6 +42,15 @@ def uci_digits(side: int = 22) -> Dataset:
     return Dataset(images, labels)
 
 
+def few(data: Dataset, count: int) -> Dataset:
+    """The first count images of each label. Raises DataError where a label has fewer."""
+    labels, found = numpy.unique(data.labels, return_counts=True)
+    if not 1 <= count <= found.min():
+        raise DataError(f"{count} images of each label: use 1 to {found.min()}")
+    rows = [numpy.flatnonzero(data.labels == label)[:count] for label in labels]
+    return Dataset(*(array[numpy.concatenate(rows)] for array in data))
+
+
 def load(
     name: str, data_dir: Path | None = None, part: str = "train", size: int = 28, channels: int = 1
 ) -> Dataset:

@@ -7,6 +7,7 @@ A figure says little alone. Read it beside a ceiling, what held-out real data ge
 that is chance, or learning by heart), and a floor, such as a Gaussian fit of the pixels.
 """
 
+from .augmentation import accuracy_from, report_few, report_translations
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
 from .colours import colour_figures, report_colours
 from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
@@ -27,10 +28,11 @@ from .strangeness import (
 from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
-    "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_score", "auroc",
-    "classical_scores", "colour_figures", "count_modes", "cross_entropy", "digits_option",
+    "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_from", "accuracy_score",
+    "auroc", "classical_scores", "colour_figures", "count_modes", "cross_entropy", "digits_option",
     "frechet_distance", "gaussian_fit", "intersection_over_union", "judge_strokes",
     "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
-    "precision_and_recall", "report_colours", "report_digits", "report_modes", "report_round_trips",
-    "roc_curve", "shipped_classifier", "squared_distances", "subjects", "train_classifier",
+    "precision_and_recall", "report_colours", "report_digits", "report_few", "report_modes",
+    "report_round_trips", "report_translations", "roc_curve", "shipped_classifier",
+    "squared_distances", "subjects", "train_classifier",
 ]

@@ -89,11 +89,13 @@ def cross_entropy(logits: Tensor, labels: Operand) -> Tensor:
     return -log_softmax(logits)[xp.arange(len(labels)), labels].mean()
 
 
-def train_classifier(data: Dataset, seed: int = 0, epochs: int = 15) -> DigitClassifier:
+def train_classifier(
+    data: Dataset, seed: int = 0, epochs: int = 15, *, max_shift: int = 2
+) -> DigitClassifier:
     """A DigitClassifier that learned from digits (N, 28, 28, 1) and their labels.
 
-    With Adam, whose rate falls to 0; each batch is shifted by up to two pixels each way. This
-    seeds the library's random generator.
+    With Adam, whose rate falls to 0; each batch is shifted by up to max_shift pixels each way.
+    This seeds the library's random generator.
     """
     from tqdm import tqdm
 
@@ -104,7 +106,7 @@ def train_classifier(data: Dataset, seed: int = 0, epochs: int = 15) -> DigitCla
     batches = datasets.Batches(data.images, data.labels, batch_size=size, seed=seed)
     for step in tqdm(range(steps), desc="classifier", leave=False, disable=None):
         images, labels = next(batches)
-        shift = tuple(backend.generator.integers(-2, 3, size=2).tolist())
+        shift = tuple(backend.generator.integers(-max_shift, max_shift + 1, size=2).tolist())
         adam.lr = 4e-3 * (1 - step / steps)
         logits = classifier(Tensor(xp.roll(from_bytes(images), shift, axis=(1, 2))))
         loss = cross_entropy(logits, Tensor(labels))
