@@ -1,4 +1,5 @@
-"""Real data: digits that ship with the package, the original IDX files, folders of images, points.
+"""Real data: digits that ship with the package, the original IDX files, folders of images,
+photographs, points.
 
 Letters: N examples, H high, W wide, C channels. Pixels stay bytes until a batch is on the device.
 """
@@ -7,10 +8,12 @@ from .batches import Batches, DataError, Dataset, from_bytes, to_bytes
 from .downloads import ORIGINALS, Originals, download, original, read_idx
 from .folders import folder, picture
 from .named import load, mnist, uci_digits
+from .photos import Crops, bicubic, load_photographs, photographs, reduced
 from .plane import PLANE, Mixture, grid, ring, spiral
 
 __all__ = [
-    "ORIGINALS", "PLANE", "Batches", "DataError", "Dataset", "Mixture", "Originals", "download",
-    "folder", "from_bytes", "grid", "load", "mnist", "original", "picture", "read_idx", "ring",
-    "spiral", "to_bytes", "uci_digits",
+    "ORIGINALS", "PLANE", "Batches", "Crops", "DataError", "Dataset", "Mixture", "Originals",
+    "bicubic", "download", "folder", "from_bytes", "grid", "load", "load_photographs", "mnist",
+    "original", "photographs", "picture", "read_idx", "reduced", "ring", "spiral", "to_bytes",
+    "uci_digits",
 ]
