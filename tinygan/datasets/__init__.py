@@ -8,12 +8,12 @@ from .batches import Batches, DataError, Dataset, from_bytes, to_bytes
 from .downloads import ORIGINALS, Originals, download, original, read_idx
 from .folders import folder, picture
 from .named import load, mnist, uci_digits
-from .photos import Crops, bicubic, load_photographs, photographs, reduced
+from .photos import FACTOR, Crops, bicubic, enlarged, load_photographs, photographs, reduced
 from .plane import PLANE, Mixture, grid, ring, spiral
 
 __all__ = [
-    "ORIGINALS", "PLANE", "Batches", "Crops", "DataError", "Dataset", "Mixture", "Originals",
-    "bicubic", "download", "folder", "from_bytes", "grid", "load", "load_photographs", "mnist",
-    "original", "photographs", "picture", "read_idx", "reduced", "ring", "spiral", "to_bytes",
-    "uci_digits",
+    "FACTOR", "ORIGINALS", "PLANE", "Batches", "Crops", "DataError", "Dataset", "Mixture",
+    "Originals", "bicubic", "download", "enlarged", "folder", "from_bytes", "grid", "load",
+    "load_photographs", "mnist", "original", "photographs", "picture", "read_idx", "reduced",
+    "ring", "spiral", "to_bytes", "uci_digits",
 ]

@@ -50,8 +50,10 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
     return Dataset(numpy.stack(images), None)
 
 
-def picture(path: Path, size: int, channels: int) -> numpy.ndarray:
+def picture(path: Path, size: int | None, channels: int) -> numpy.ndarray:
     """One JPEG or PNG file as a folder's images are read: uint8 (size, size, channels).
+
+    With size None it keeps its size and shape: (H, W, channels).
 
     Raises DataError where it cannot be read.
     """
@@ -61,8 +63,8 @@ def picture(path: Path, size: int, channels: int) -> numpy.ndarray:
         raise DataError(f"{path} cannot be read as a picture ({error}): use JPEG or PNG") from error
 
 
-def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
-    """One picture as uint8 (size, size, channels). Raises whatever Pillow raises."""
+def _read_image(path: Path, size: int | None, channels: int) -> numpy.ndarray:
+    """One picture as uint8 (H, W, channels), see picture(). Raises whatever Pillow raises."""
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
@@ -70,13 +72,15 @@ def _read_image(path: Path, size: int, channels: int) -> numpy.ndarray:
         length = path.stat().st_size
         if image.width * image.height > _DENSEST_IMAGE * length:
             raise ValueError(f"{image.width} x {image.height} pixels in {length:,} bytes")
-        image.draft(mode, (size, size))  # a JPEG is decoded near the size that is needed
+        if size:
+            image.draft(mode, (size, size))  # a JPEG is decoded near the size that is needed
         if image.width * image.height > _LARGEST_IMAGE:
             raise ValueError(f"more than {_LARGEST_IMAGE:,} pixels")
         if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
             image = Image.fromarray((numpy.asarray(image) // 257).astype(numpy.uint8))
         image = ImageOps.exif_transpose(image).convert("RGBA")
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+        if size:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert(mode)
-    return numpy.asarray(image).reshape(size, size, channels)
+    return numpy.asarray(image).reshape(image.height, image.width, channels)

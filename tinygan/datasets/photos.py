@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from ..backend import to_device, xp
+from ..backend import to_device
 from ..layers import require_same_arrays
 from .batches import DataError, from_bytes, to_bytes
 from .downloads import check_part
@@ -31,17 +31,17 @@ def photographs(part: str = "train") -> dict[str, numpy.ndarray]:
         return {name: file[name] for name in file if (name in _HELD_OUT) == (part == "held-out")}
 
 
-def load_photographs(name: str, size: int = 256) -> dict[str, numpy.ndarray]:
+def load_photographs(name: str, size: int = 256) -> Sequence[numpy.ndarray]:
     """The photographs to train on: "photos", or "folder:PATH", cut to squares of that size.
 
     Raises DataError for any other name, and where there are none.
     """
     kind, _, path = name.partition(":")
     if kind == "folder" and path:
-        return {str(i): image for i, image in enumerate(folder(path, size, channels=3).images)}
+        return folder(path, size, channels=3).images
     if name != "photos":
         raise DataError(f"unknown photographs {name!r}: use photos or folder:PATH")
-    return photographs()
+    return [*photographs().values()]
 
 
 # ---------------------------------------------------------------- smaller and larger
@@ -79,7 +79,13 @@ def reduced(photograph: numpy.ndarray) -> numpy.ndarray:
     """
     height, width = (side // FACTOR for side in photograph.shape[:2])
     high = photograph[: height * FACTOR, : width * FACTOR]
-    return to_bytes(bicubic(xp.asarray(from_bytes(high[None])), height, width))[0]
+    return to_bytes(bicubic(to_device(from_bytes(high[None])), height, width))[0]
+
+
+def enlarged(photograph: numpy.ndarray) -> numpy.ndarray:
+    """The bicubic enlargement of a photograph uint8 (H, W, C), as bytes: (4H, 4W, C)."""
+    height, width = (side * FACTOR for side in photograph.shape[:2])
+    return to_bytes(bicubic(to_device(from_bytes(photograph[None])), height, width))[0]
 
 
 # ---------------------------------------------------------------- crops
@@ -88,7 +94,7 @@ def reduced(photograph: numpy.ndarray) -> numpy.ndarray:
 class Crops:
     """Endless batches of random crops, small and large: low (N, S/4, S/4, C), high (N, S, S, C).
 
-        crops = Crops(photographs().values(), batch_size=16, seed=0)
+        crops = Crops(load_photographs("photos"), batch_size=16)
         low, high = next(crops)                 # uint8, on the device
 
     Every photograph is as likely as another, every place in it, too, and every crop may be

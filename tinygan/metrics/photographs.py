@@ -4,10 +4,15 @@ Photographs are (H, W, 3) in [-1, 1]; H and W are multiples of four. Most figure
 without the BORDER pixels at each side, where an enlargement knows too little.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy
 
+from .. import datasets, plots, training
+from ..datasets import from_bytes
+from ..tensor import Tensor
 from .distances import frechet_distance
 
 BORDER = 4
@@ -28,8 +33,9 @@ def _inner(photograph: numpy.ndarray) -> numpy.ndarray:
 
 
 def psnr(made: numpy.ndarray, truth: numpy.ndarray) -> float:
-    """10 log10(255^2 / mean of (luma - luma')^2) in dB, without the border."""
-    return float(10 * numpy.log10(255**2 / ((_inner(made) - _inner(truth)) ** 2).mean()))
+    """10 log10(255^2 / mean of (luma - luma')^2) in dB, without the border; infinite for x, x."""
+    error = ((_inner(made) - _inner(truth)) ** 2).mean()
+    return float(10 * numpy.log10(255**2 / error)) if error else math.inf
 
 
 def ssim(made: numpy.ndarray, truth: numpy.ndarray) -> float:
@@ -137,3 +143,75 @@ def period_pattern(photographs: Sequence[numpy.ndarray]) -> float:
         return numpy.std(means) / h.std()
 
     return float(numpy.mean([pattern(photograph) for photograph in photographs]))
+
+
+# ---------------------------------------------------------------- of a run
+
+
+class PhotographPieces:
+    """A piece of each held-out photograph in a row: as blocks, by each network, and as it is.
+
+    networks make images (N, 4H, 4W, 3) of (N, H, W, 3), both in [-1, 1].
+    """
+
+    def __init__(self, *networks: Callable[[Tensor], Tensor]):
+        self.networks = networks
+        pieces = [photograph[24:120, 72:168]
+                  for photograph in datasets.photographs("held-out").values()]
+        self.true = from_bytes(numpy.stack(pieces))
+        self.low = from_bytes(numpy.stack([datasets.reduced(piece) for piece in pieces]))
+
+    def draw(self, path: Path) -> None:
+        blocks = self.low.repeat(datasets.FACTOR, axis=1).repeat(datasets.FACTOR, axis=2)
+        made = [training.apply(network, self.low) for network in self.networks]
+        rows = numpy.stack([blocks, *made, self.true], axis=1)
+        plots.save_grid(rows.reshape(-1, *rows.shape[2:]), path, columns=rows.shape[1])
+
+
+def photograph_figures(
+    made: Sequence[numpy.ndarray], truth: Sequence[numpy.ndarray]
+) -> dict[str, float]:
+    """All figures of photographs that were made: means over them, distances of all together."""
+    return {
+        "PSNR": float(numpy.mean([psnr(m, t) for m, t in zip(made, truth, strict=True)])),
+        "SSIM": float(numpy.mean([ssim(m, t) for m, t in zip(made, truth, strict=True)])),
+        "patches": patch_distance(made, truth), "texture": texture_distance(made, truth),
+        "gradients": gradient_ratio(made, truth), "pattern": period_pattern(made),
+    }
+
+
+def report_photographs(
+    out: Path, ways: Mapping[str, Callable[[numpy.ndarray], numpy.ndarray]]
+) -> None:
+    """Print and write how well the three held-out photographs are enlarged from small versions.
+
+    ways: by name, what makes uint8 (4H, 4W, 3) of uint8 (H, W, 3). Beside them stand blocks of
+    equal pixels, the bicubic enlargement and the truth. photographs.png shows all, with figures.
+    """
+    def blocks(low: numpy.ndarray) -> numpy.ndarray:
+        return low.repeat(datasets.FACTOR, axis=0).repeat(datasets.FACTOR, axis=1)
+
+    held_out = datasets.photographs("held-out")
+    truth = {name: from_bytes(photograph) for name, photograph in held_out.items()}
+    low = [datasets.reduced(photograph) for photograph in held_out.values()]
+    columns = {way: [enlarge(small) for small in low] for way, enlarge in {
+        "blocks": blocks, "bicubic": datasets.enlarged, **ways}.items()}
+    columns["truth"] = [*held_out.values()]
+    rows: dict[str, dict[str, float]] = {}
+    captions: dict[str, list[str]] = {}
+    for way, photographs in columns.items():
+        made = [from_bytes(photograph) for photograph in photographs]
+        rows[way] = photograph_figures(made, [*truth.values()])
+        captions[way] = []
+        for image, (name, true) in zip(made, truth.items(), strict=True):
+            rows[way][name] = psnr(image, true)
+            captions[way].append(f"{rows[way][name]:.2f} dB, SSIM {ssim(image, true):.3f}, "
+                                 f"texture {texture_distance([image], [true]):.3f}")
+    for figure in ("PSNR", *truth):  # infinite: the truth is the truth
+        del rows["truth"][figure]
+    captions["truth"] = [*truth]
+    plots.save_comparison(columns, captions, out / "photographs.png")
+    print("Held-out photographs, four times enlarged; PSNR in dB, the last columns for each:")
+    training.report(out, rows, {
+        f"{way} {name}": image for way, images in columns.items()
+        for name, image in zip(truth, images, strict=True)})
