@@ -39,10 +39,10 @@ from .strangeness import (
 
 __all__ = [
     "CEILING", "OneDigit", "PhotographPieces", "Region", "Scores", "accuracy", "accuracy_score",
-    "auroc", "classical_scores", "count_modes", "cross_entropy", "digits_option", "frechet_distance",
-    "gaussian_fit", "gradient_ratio", "judge_strokes", "kernel_distance", "measure", "one_digit",
-    "over_digits", "pasted_strokes", "patch_distance", "period_pattern", "photograph_figures",
-    "precision_and_recall", "psnr", "report_digits", "report_modes", "report_photographs", "roc_curve",
-    "shipped_classifier", "squared_distances", "ssim", "structural_similarity", "subjects",
-    "texture_distance", "train_classifier",
+    "auroc", "classical_scores", "count_modes", "cross_entropy", "digits_option",
+    "frechet_distance", "gaussian_fit", "gradient_ratio", "judge_strokes", "kernel_distance",
+    "measure", "one_digit", "over_digits", "pasted_strokes", "patch_distance", "period_pattern",
+    "photograph_figures", "precision_and_recall", "psnr", "report_digits", "report_modes",
+    "report_photographs", "roc_curve", "shipped_classifier", "squared_distances", "ssim",
+    "structural_similarity", "subjects", "texture_distance", "train_classifier",
 ]

@@ -38,7 +38,8 @@ def save_differences(pairs: Sequence[tuple[numpy.ndarray, numpy.ndarray]], path:
 
 
 def save_comparison(
-    columns: Mapping[str, Sequence[numpy.ndarray]], captions: Mapping[str, Sequence[str]], path: Path
+    columns: Mapping[str, Sequence[numpy.ndarray]], captions: Mapping[str, Sequence[str]],
+    path: Path,
 ) -> None:
     """Write photographs uint8 (H, W, 3) pixel by pixel as a PNG, titles above, captions below.
 

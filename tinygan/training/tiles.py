@@ -28,8 +28,8 @@ def apply_in_tiles(
             seen = picture[top - up : top + tile + margin, left - back : left + tile + margin]
             with no_grad():
                 image = network(Tensor(to_device(from_bytes(seen[None]))))
-            inner = made[factor * top : factor * (top + tile), factor * left : factor * (left + tile)]
-            rows, columns = inner.shape[:2]
-            up, back = factor * up, factor * back
-            inner[...] = to_bytes(image.data[0, up : up + rows, back : back + columns])
+            rows, columns = min(tile, height - top), min(tile, width - left)
+            inner = to_bytes(image.data[0])[factor * up :, factor * back :]
+            part = made[factor * top :, factor * left :][: factor * rows, : factor * columns]
+            part[...] = inner[: factor * rows, : factor * columns]
     return made
