@@ -4,6 +4,7 @@ import json
 
 import numpy
 import pytest
+import test_demos
 from PIL import Image
 from test_demos import log_of, run
 from test_training import demo
@@ -98,6 +99,13 @@ def test_content_in_features_goes_through_d(tmp_path, no_report):
     assert pixels[:3] == features[:3]  # alone it is the squared error in any case
     assert all(a["content"] != b["content"] for a, b in zip(pixels[3:], features[3:], strict=True))
     assert all(numpy.isfinite(row["content"]) for row in features)
+
+
+@pytest.mark.parametrize("content", ["pixels", "features"])
+def test_a_step_against_d_copies_nothing_back(content, cuda_on_cpu, tmp_path, monkeypatch):
+    words = ["--batch-size=4", "--width=2", "--alone=0", f"--content={content}"]
+    monkeypatch.setattr(test_demos, "words_of", lambda name: words)
+    test_demos.test_a_step_copies_nothing_back("srgan", cuda_on_cpu, tmp_path, monkeypatch)
 
 
 def test_photographs_of_one_s_own_are_learnt_from(tmp_path, no_report):
