@@ -25,6 +25,7 @@ from tinygan.layers import (
     Module,
     OneHotCode,
     Parameter,
+    PixelShuffle,
     RandomTranslation,
     ReLU,
     Reshape,
@@ -65,6 +66,7 @@ LAYERS = {
     "Reshape": (lambda: Reshape(2, 3, 2), normal(2, 12)),
     "AddConstant": (lambda: AddConstant(1.0), normal(5, 4)),
     "Upsample": (Upsample, normal(2, 3, 2, 2)),
+    "PixelShuffle": (PixelShuffle, normal(2, 3, 2, 8)),
     "ReLU": (ReLU, normal(5, 4)),
     "LeakyReLU": (LeakyReLU, normal(5, 4)),
     "Tanh": (Tanh, normal(5, 4)),
@@ -220,6 +222,24 @@ def test_upsample_repeats_every_pixel(factor):
     x = normal(2, 3, 2, 2)
     expected = x.repeat(factor, axis=1).repeat(factor, axis=2)
     assert numpy.array_equal(use(Upsample(factor), x), expected)
+
+
+def test_pixel_shuffle_moves_every_number_to_its_place():
+    """Shi et al. 2016, eq. 4, and a permutation: every number is there once."""
+    n, height, width, f, channels = 2, 3, 2, 3, 4
+    x = numpy.arange(n * height * width * f * f * channels, dtype="float32")
+    x = x.reshape(n, height, width, f * f * channels)
+    y = use(PixelShuffle(f), x)
+    assert y.shape == (n, f * height, f * width, channels)
+    assert sorted(y.ravel()) == [*x.ravel()]
+    for place in numpy.ndindex(y.shape):
+        image, i, j, c = place
+        assert y[place] == x[image, i // f, j // f, (i % f * f + j % f) * channels + c]
+
+
+def test_channels_that_are_no_pixels_are_an_error():
+    with pytest.raises(ShapeError, match=r"PixelShuffle\(2\): 6 channels are not 4 C"):
+        use(PixelShuffle(2), normal(1, 2, 2, 6))
 
 
 def test_flatten_and_reshape_undo_each_other():

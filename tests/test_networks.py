@@ -8,7 +8,7 @@ import pytest
 import tinygan
 from tinygan import Tensor, check_gradients
 from tinygan.files import UsageError
-from tinygan.layers import Conv2d, Dense, OneHotCode, RandomTranslation, Tanh
+from tinygan.layers import Conv2d, Dense, OneHotCode, RandomTranslation, ReLU, Tanh
 from tinygan.networks import (
     ResidualBlock,
     dcgan_discriminator,
@@ -128,6 +128,14 @@ def test_a_residual_block_has_right_gradients():
         parameter.data = parameter.data.astype("float64") * 20
     numbers = numpy.random.default_rng(1).standard_normal((2, 4, 4, 2))
     check_gradients(block, numbers)
+
+
+def test_a_residual_block_without_normalization_keeps_contrast():
+    block, x = ResidualBlock(4, normalized=False), images(8, 4)
+    assert InstanceNorm not in kinds(block.layers) and kinds(block.layers) == [Conv2d, ReLU, Conv2d]
+    added, twice = (block.layers(y).numpy() for y in (x, x * 2.0))
+    numpy.testing.assert_allclose(twice, 2 * added, rtol=1e-4, atol=1e-6)  # biases start at 0
+    assert all(layer.bias is not None for layer in block.layers.layers[::2])
 
 
 @pytest.mark.parametrize("halvings", [0, 1, 2, 3])

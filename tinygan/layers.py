@@ -323,6 +323,25 @@ class Upsample(Module):
         return functions.reshape(repeated, (n, height * f, width * f, channels))
 
 
+class PixelShuffle(Module):
+    """The channels of a pixel become f x f pixels: (N, H, W, f f C) -> (N, fH, fW, C).
+
+    y[n, f i + a, f j + b, c] = x[n, i, j, (a, b, c)]. Shi et al. 2016, eq. 4: a convolution
+    before it learns to enlarge, and is computed at the small size.
+    """
+
+    def __init__(self, factor: int = 2):
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        (n, height, width, channels), f = x.shape, self.factor
+        if channels % f**2:
+            raise functions.ShapeError(f"PixelShuffle({f}): {channels} channels are not {f**2} C")
+        blocks = functions.reshape(x, (n, height, width, f, f, channels // f**2))
+        lines = functions.transpose(blocks, (0, 1, 3, 2, 4, 5))                # (N, H, f, W, f, C)
+        return functions.reshape(lines, (n, f * height, f * width, channels // f**2))
+
+
 class ReLU(Module):
     """y = max(x, 0)."""
 

@@ -92,12 +92,15 @@ class ResidualBlock(Module):
     """y = x + f(x), f two 3 x 3 convolutions with InstanceNorm: (N, H, W, channels), as it was.
 
     He et al. 2016, as in Johnson et al. 2016: where f gives 0, the image passes as it is.
+    Without normalized, f keeps the contrast of what it sees (Lim et al. 2017, section 3.1).
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, *, normalized: bool = True):
         def convolution() -> list[Module]:
-            layer = Conv2d(channels, channels, kernel=3, padding=1, bias=False)
-            return [layer, InstanceNorm()]
+            scale = 0.02 if normalized else 1 / math.sqrt(9 * channels)
+            layer = Conv2d(
+                channels, channels, kernel=3, padding=1, bias=not normalized, scale=scale)
+            return [layer, *([InstanceNorm()] if normalized else [])]
 
         self.layers = Sequential(*convolution(), ReLU(), *convolution())
 

@@ -1,4 +1,4 @@
-"""Real data: digits and emoji that ship, the original IDX files, folders of images, points.
+"""Real data: digits, emoji and photographs that ship, IDX files, folders of images, points.
 
 Letters: N examples, H high, W wide, C channels. Pixels stay bytes until a batch is on the device.
 """
@@ -9,11 +9,13 @@ from .downloads import ORIGINALS, Originals, download, original, read_idx
 from .folders import folder, picture
 from .named import few, load, mnist, uci_digits
 from .pairs import Pairs, emoji, emoji_palette, pairs, unpaired, unpaired_emoji
+from .photos import FACTOR, Crops, bicubic, enlarged, load_photographs, photographs, reduced
 from .plane import PLANE, Mixture, grid, ring, spiral
 
 __all__ = [
-    "ORIGINALS", "PLANE", "Batches", "DataError", "Dataset", "Mixture", "Originals", "Pairs",
-    "augmented", "download", "emoji", "emoji_palette", "few", "folder", "from_bytes", "grid",
-    "load", "mnist", "original", "pairs", "picture", "read_idx", "ring", "spiral", "to_bytes",
-    "uci_digits", "unpaired", "unpaired_emoji",
+    "FACTOR", "ORIGINALS", "PLANE", "Batches", "Crops", "DataError", "Dataset", "Mixture",
+    "Originals", "Pairs", "augmented", "bicubic", "download", "emoji", "emoji_palette", "enlarged",
+    "few", "folder", "from_bytes", "grid", "load", "load_photographs", "mnist", "original", "pairs",
+    "photographs", "picture", "read_idx", "reduced", "ring", "spiral", "to_bytes", "uci_digits",
+    "unpaired", "unpaired_emoji",
 ]

@@ -94,9 +94,12 @@ def _files(folder: str) -> Iterator[Path]:
         yield from filter(os.path.isfile, paths)
 
 
-def picture(path: Path, size: int, channels: int, half: int | None = None) -> numpy.ndarray:
+def picture(
+    path: Path, size: int | None, channels: int, half: int | None = None
+) -> numpy.ndarray:
     """One such file as a folder's images are read: uint8 (size, size, channels).
 
+    With size None it keeps its size and shape: (H, W, channels).
     half 0 or 1 is the left or the right half of a picture that is twice as wide as high.
     Raises DataError where it cannot be read.
     """
@@ -106,8 +109,10 @@ def picture(path: Path, size: int, channels: int, half: int | None = None) -> nu
         raise DataError(f"{path} cannot be read as a picture ({error}): use {_NAMES}") from error
 
 
-def _read_image(path: Path, size: int, channels: int, half: int | None = None) -> numpy.ndarray:
-    """One picture as uint8 (size, size, channels). Raises whatever Pillow raises."""
+def _read_image(
+    path: Path, size: int | None, channels: int, half: int | None = None
+) -> numpy.ndarray:
+    """One picture as uint8 (H, W, channels), see picture(). Raises whatever Pillow raises."""
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
@@ -115,7 +120,7 @@ def _read_image(path: Path, size: int, channels: int, half: int | None = None) -
         length = path.stat().st_size
         if image.width * image.height > max(_DENSEST_IMAGE * length, 1 << 20):
             raise ValueError(f"{image.width} x {image.height} pixels in {length:,} bytes")
-        if half is None:
+        if size and half is None:
             image.draft(mode, (size, size))  # a JPEG is decoded near the size that is needed
         if image.width * image.height > _LARGEST_IMAGE:
             raise ValueError(f"more than {_LARGEST_IMAGE:,} pixels")
@@ -134,7 +139,8 @@ def _read_image(path: Path, size: int, channels: int, half: int | None = None) -
                 raise ValueError(f"{image.width} x {image.height} is not twice as wide as high")
             left = half * image.height
             image = image.crop((left, 0, left + image.height, image.height))
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+        if size:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert(mode)
-    return numpy.asarray(image).reshape(size, size, channels)
+    return numpy.asarray(image).reshape(image.height, image.width, channels)

@@ -1,4 +1,5 @@
-"""How good and how varied samples are: points in the plane, digits, and scores of strangeness.
+"""How good and how varied samples are: points in the plane, digits, scores of strangeness, and
+photographs beside the true ones.
 
 Letters: N samples, F features, M modes. Images are (N, H, W, C) in [-1, 1]. Statistics are
 computed in float64, in main memory.
@@ -13,6 +14,18 @@ from .colours import colour_figures, report_colours
 from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
 from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
 from .modes import count_modes, report_modes
+from .photographs import (
+    PhotographPieces,
+    gradient_ratio,
+    patch_distance,
+    period_pattern,
+    photograph_figures,
+    psnr,
+    report_photographs,
+    ssim,
+    structural_similarity,
+    texture_distance,
+)
 from .roc import auroc, roc_curve
 from .strangeness import (
     OneDigit,
@@ -28,11 +41,13 @@ from .strangeness import (
 from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
-    "CEILING", "OneDigit", "Region", "Scores", "accuracy", "accuracy_from", "accuracy_score",
-    "auroc", "classical_scores", "colour_figures", "count_modes", "cross_entropy", "digits_option",
-    "frechet_distance", "gaussian_fit", "intersection_over_union", "judge_strokes",
-    "kernel_distance", "measure", "one_digit", "over_digits", "pasted_strokes",
-    "precision_and_recall", "report_colours", "report_digits", "report_few", "report_modes",
-    "report_round_trips", "report_translations", "roc_curve", "shipped_classifier",
-    "squared_distances", "subjects", "train_classifier",
+    "CEILING", "OneDigit", "PhotographPieces", "Region", "Scores", "accuracy", "accuracy_from",
+    "accuracy_score", "auroc", "classical_scores", "colour_figures", "count_modes", "cross_entropy",
+    "digits_option", "frechet_distance", "gaussian_fit", "gradient_ratio",
+    "intersection_over_union", "judge_strokes", "kernel_distance", "measure", "one_digit",
+    "over_digits", "pasted_strokes", "patch_distance", "period_pattern", "photograph_figures",
+    "precision_and_recall", "psnr", "report_colours", "report_digits", "report_few", "report_modes",
+    "report_photographs", "report_round_trips", "report_translations", "roc_curve",
+    "shipped_classifier", "squared_distances", "ssim", "structural_similarity", "subjects",
+    "texture_distance", "train_classifier",
 ]

@@ -4,11 +4,11 @@ Letters: N images, H high, W wide, C channels (1 grey, 3 colours); pixels are in
 """
 
 from .curves import save_curves, save_roc
-from .images import grid, save_animation, save_differences, save_grid
+from .images import grid, save_animation, save_comparison, save_differences, save_grid
 from .plane import landscape, save_laboratory, save_sheet
 from .tape import save_graph
 
 __all__ = [
-    "grid", "landscape", "save_animation", "save_curves", "save_differences", "save_graph",
-    "save_grid", "save_laboratory", "save_roc", "save_sheet",
+    "grid", "landscape", "save_animation", "save_comparison", "save_curves", "save_differences",
+    "save_graph", "save_grid", "save_laboratory", "save_roc", "save_sheet",
 ]

@@ -1,6 +1,6 @@
 """Images side by side, and one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ def grid(images: numpy.ndarray, columns: int = 8, scale: int = 3, gap: int = 1) 
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def save_grid(images: numpy.ndarray, path: Path, columns: int = 8) -> None:
+def save_grid(images: numpy.ndarray, path: Path, columns: int = 8, scale: int = 3) -> None:
     """Write grid(images) as a PNG."""
     with replacing(path) as file:
-        grid(images, columns).save(file, format="PNG")
+        grid(images, columns, scale).save(file, format="PNG")
 
 
 def save_differences(pairs: Sequence[tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
@@ -35,6 +35,34 @@ def save_differences(pairs: Sequence[tuple[numpy.ndarray, numpy.ndarray]], path:
     the images, what was made of them, and where the two differ, |image - made|."""
     rows = [row[:10] for images, made in pairs for row in (images, made, abs(images - made) - 1)]
     save_grid(numpy.concatenate(rows), path, columns=len(rows[0]))
+
+
+def save_comparison(
+    columns: Mapping[str, Sequence[numpy.ndarray]], captions: Mapping[str, Sequence[str]],
+    path: Path,
+) -> None:
+    """Write photographs uint8 (H, W, 3) pixel by pixel as a PNG, titles above, captions below.
+
+    columns: by title, a photograph for each row, of the row's size; captions: by title, too.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    gap, line, font = 6, 18, ImageFont.load_default(13)
+    rows = [*zip(*columns.values(), strict=True)]
+    width = max(photograph.shape[1] for row in rows for photograph in row) + gap
+    height = line + sum(len(row[0]) + line + gap for row in rows)
+    picture = Image.new("RGB", (width * len(columns) - gap, height), "white")
+    draw = ImageDraw.Draw(picture)
+    for column, (title, photographs) in enumerate(columns.items()):
+        left, top = column * width, line
+        draw.text((left, 1), title, "black", font)
+        for photograph, caption in zip(photographs, captions[title], strict=True):
+            picture.paste(Image.fromarray(photograph), (left, top))
+            top += len(photograph)
+            draw.text((left, top + 1), caption, "black", font)
+            top += line + gap
+    with replacing(path) as file:
+        picture.save(file, format="PNG")
 
 
 def save_animation(frames: Sequence[Path], path: Path, milliseconds: int = 120) -> None:

@@ -6,10 +6,11 @@ from .pictures import Pictures, apply, interpolate
 from .pool import ImagePool
 from .report import report, table
 from .run import Run
+from .tiles import apply_in_tiles
 from .trained import Trained, load
 
 __all__ = [
     "CheckpointError", "ImagePool", "Pictures", "Run", "Trained", "UsageError", "apply",
-    "from_zero", "interpolate", "load", "main", "parser", "positive", "report", "require_free",
-    "run_main", "table",
+    "apply_in_tiles", "from_zero", "interpolate", "load", "main", "parser", "positive", "report",
+    "require_free", "run_main", "table",
 ]
