@@ -13,6 +13,7 @@ import pytest
 import tinygan
 from tinygan import Tensor, check_gradients, grad
 from tinygan.backend import to_device
+from tinygan.functions import ShapeError
 from tinygan.layers import (
     AddConstant,
     Conv2d,
