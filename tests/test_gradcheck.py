@@ -502,17 +502,20 @@ def student(tmp_path):
 
 def test_a_file_whose_functions_are_right_is_said_to_be_right(student, capsys):
     assert main([student()]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    *functions_, network = capsys.readouterr().out.splitlines()
+    assert functions_ == [
         "right  product: first and second derivative, with (2, 3), (3, 4)",
         "right  double: first and second derivative, with (3, 4)",
         "right  logarithm: first and second derivative, with (2,)",
     ]
+    assert network.startswith("passed over  network cannot be called with (3, 4): ShapeError")
 
 
 def test_a_mistake_in_a_file_is_said_and_gives_status_one(student, capsys):
     assert main([student(4)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["right", "WRONG", "hint:", "right"]
+    assert [line.split()[0] for line in lines] == [
+        "right", "WRONG", "hint:", "right", "passed"]
     assert "double, first derivative by argument 0 (x) at index" in lines[1]
     assert "counted twice" in lines[2]
 
@@ -568,3 +571,137 @@ def test_a_file_that_cannot_be_used_gives_status_two(student, capsys, code, mess
         main([student(code=code)])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+EVERY_KIND = """
+import functools, sys
+from tinygan import Tensor, functions
+from tinygan.functions import exp
+from tinygan.layers import Module, Parameter
+from tinygan.tensor import record
+
+def double(x, factor=2):
+    return record(2 * x.data, (x,), lambda dy, y: dy * factor)
+
+class Remembering:
+    def __init__(self, function):
+        self.function = function
+    def __call__(self, x):
+        return self.function(x)
+
+@Remembering
+def in_an_object(x):
+    return double(x, 3)
+
+def logged(function):
+    @functools.wraps(function)
+    def inner(*inputs):
+        return function(*inputs)
+    return inner
+
+@logged
+def wrapped(x):
+    return double(x, 3)
+
+partly = functools.partial(double, factor=3)
+
+class Layer(Module):
+    def __init__(self):
+        self.weight = Parameter([[2.0], [1.0]])
+    def forward(self, x: (3, 2)):
+        return double(x, 3) @ self.weight
+
+layer = Layer()
+
+def needs_a_path(path):
+    return open(path)
+
+def gives_a_number(x):
+    return 3.0
+
+def stops(x):
+    sys.exit(0)
+
+def main():
+    raise AssertionError("main() was run")
+
+def after(x):
+    return double(x)
+
+if __name__ == "__main__":
+    main()
+sys.exit(0)
+"""
+
+
+def test_every_kind_of_function_is_checked_or_named_with_the_reason(student, capsys):
+    assert main([student(code=EVERY_KIND)]) == 1
+    out = capsys.readouterr().out
+    found = {words[1].rstrip(":,"): words[0] for line in out.splitlines()
+             if (words := line.replace("passed over", "passed").split())[0] != "hint:"}
+    wrong = [line.split(",")[0].split()[1] for line in out.splitlines() if line[:5] == "WRONG"]
+    assert len(wrong) == 4 and {"wrapped", "Layer"} <= set(wrong)
+    assert found["double"] == found["after"] == "right"
+    for name, reason in {
+        "needs_a_path": "cannot be called with (3, 4): TypeError",
+        "gives_a_number": "gives a float, not a Tensor", "stops": "SystemExit",
+        "main": "takes no inputs", "Layer": "is a class: give an object of it a name",
+    }.items():
+        line = next(line for line in out.splitlines() if line.startswith(f"passed over  {name} "))
+        assert reason in line
+    assert "ends itself with sys.exit()" in out and "exp" not in found
+
+
+@pytest.mark.parametrize("code", ["import sys\nsys.exit()", "def main():\n    pass",
+                                  "def f(x):\n    return 1", "from tinygan.functions import exp"])
+def test_where_nothing_was_checked_the_status_is_two(student, capsys, code):
+    with pytest.raises(SystemExit) as stop:
+        main([student(code=code)])
+    assert stop.value.code == 2 and "student.py" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what public reports name
+
+
+def reciprocal(x):
+    """1/x, whose derivative is 10 % too large for |x| > 1."""
+    return record(1 / x.data, (x,), lambda dy, y: -dy / (x * x) * (1 + 0.1 * (abs(x) > 1.0)))
+
+
+def wave(x, phase=0.0, size=1.0, factor=1024 * numpy.pi):
+    return record(size * numpy.sin(factor * x.data + phase), (x,),
+                  lambda dy, y: dy * wave(x, phase + numpy.pi / 2, size * factor))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_gradient_beside_a_large_one_is_judged_too(seed):
+    with pytest.raises(GradientMismatch, match=r"index \(1,\)"):
+        check_gradients(reciprocal, numpy.array([0.002, 2.0]), seed=seed)
+    images = numpy.random.default_rng(seed).uniform(0.1, 2, (28, 28))
+    with pytest.raises(GradientMismatch):
+        check_gradients(reciprocal, images, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_curves_much_or_is_large_is_not_accused(seed):
+    x, b = numpy.random.default_rng(seed).standard_normal((2, 6))
+    check_gradients(wave, x, seed=seed)
+    check_gradients(lambda a, b: a * 1e6 + b, x, b, seed=seed)
+    check_gradients(lambda x: x**8, 3 * x, seed=seed)
+    check_gradients(functions.log, numpy.array([1e-3, 0.1, 2.0]), seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_one_percent_is_found(seed, scale):
+    x = numpy.random.default_rng(seed).standard_normal((4, 5)) * scale
+    with pytest.raises(GradientMismatch):
+        check_gradients(lambda x: record(x.data**2, (x,), lambda dy, y: dy * x * 2.02), x)
+
+
+def test_one_wrong_number_of_784_is_found():
+    factor = numpy.full(784, 3.0)
+    factor[300] = 3.03
+    x = numpy.random.default_rng(0).standard_normal(784)
+    with pytest.raises(GradientMismatch, match=r"\(300,\)"):
+        check_gradients(lambda x: record(x.data * 3, (x,), lambda dy, y: dy * Tensor(factor)), x)
