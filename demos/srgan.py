@@ -55,14 +55,14 @@ class Generator(Module):
 
 
 def options() -> argparse.ArgumentParser:
-    parser = training.parser("srgan", __doc__, steps=2200, batch_size=16, lr=2e-3, d_lr=1e-3,
+    parser = training.parser("srgan", __doc__, steps=2200, batch_size=16, lr=1e-3, d_lr=1e-3,
                              r1=1e-3, width=24, size=256)
     add = parser.add_argument
     add("--data", default="photos", help="photos (eight, which ship with tinygan) or folder:PATH, "
         "photographs that are cut to squares of --size")
     add("--alone", type=training.from_zero(1), default=0.55, metavar="PART",
         help="share of the run, at its start, in which G learns without D")
-    add("--adversarial", type=training.from_zero(), default=0.01, metavar="W",
+    add("--adversarial", type=training.from_zero(), default=0.007, metavar="W",
         help="weight of D's answer beside the content")
     add("--content", choices=("pixels", "features"), default="pixels",
         help="in what G(low) must be near to the truth while D plays; features: those of D")
@@ -115,7 +115,7 @@ def train(settings: argparse.Namespace) -> None:
             squared_error.update()
         else:
             falling = min(1, 2 * (1 - (step - 1 - alone) / (settings.steps - alone)))
-            adam_g.lr, adam_d.lr = settings.lr / 4 * falling, settings.d_lr * falling
+            adam_g.lr, adam_d.lr = settings.lr / 2 * falling, settings.d_lr * falling
             # (1) Update D: minimise max(0, 1 - D(x)) + max(0, 1 + D(G(low))), patch by patch.
             real_logits, fake_logits = D(high), D(fake.detach())
             d_loss = objective = game.discriminator(real_logits, fake_logits)
