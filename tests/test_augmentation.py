@@ -84,6 +84,7 @@ def test_right_labels_teach_and_wrong_ones_do_not(monkeypatch):
     assert accuracy_from(few, count=1, augmentation={"shift": 1}) != right
 
 
+@pytest.mark.slow
 def test_cgan_with_few_images_measures_what_its_samples_add(tmp_path, monkeypatch):
     monkeypatch.setattr(augmentation, "STEPS", 20)
     run("cgan", tmp_path, "--steps=3", "--batch-size=4", "--width=2", "--few=2", "--measure=1000")
