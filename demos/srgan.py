@@ -62,7 +62,7 @@ def options() -> argparse.ArgumentParser:
         "photographs that are cut to squares of --size")
     add("--alone", type=training.from_zero(1), default=0.55, metavar="PART",
         help="share of the run, at its start, in which G learns without D")
-    add("--adversarial", type=training.from_zero(), default=0.007, metavar="W",
+    add("--adversarial", type=training.from_zero(), default=0.008, metavar="W",
         help="weight of D's answer beside the content")
     add("--content", choices=("pixels", "features"), default="pixels",
         help="in what G(low) must be near to the truth while D plays; features: those of D")
