@@ -121,6 +121,8 @@ LAYERS = {  # (how it is made, the shape that it takes)
     "Reshape": (lambda: layers.Reshape(3, 2), (4, 6)),
     "AddConstant": (lambda: layers.AddConstant(1.0), (4, 3)),
     "Upsample": (lambda: layers.Upsample(2), (2, 3, 3, 2)),
+    "InstanceNorm": (normalization.InstanceNorm, (2, 3, 3, 2)),
+    "PixelShuffle": (lambda: layers.PixelShuffle(2), (2, 3, 3, 8)),
     "ReLU": (layers.ReLU, (4, 3)),
     "LeakyReLU": (layers.LeakyReLU, (4, 3)),
     "Tanh": (layers.Tanh, (4, 3)),

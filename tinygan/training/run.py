@@ -309,7 +309,7 @@ class Run:
 
 def _number(name: str, value: Any) -> Tensor | float:
     """A logged value: on the device as a Tensor, which is not read yet, elsewhere as a float."""
-    if isinstance(value, xp.ndarray) and value.dtype.kind in "fiub":
+    if isinstance(value, (numpy.ndarray, xp.ndarray)) and value.dtype.kind in "fiub":
         value = Tensor(value)
     if isinstance(value, Tensor) and value.data.size == 1:
         return value
