@@ -68,6 +68,7 @@ def options() -> argparse.ArgumentParser:
         help="in what G(low) must be near to the truth while D plays; features: those of D")
     add("--upscale", choices=("resize", "shuffle"), default="resize",
         help="resize and convolve, or shuffle channels into pixels")
+    add("--measure", type=int, choices=(0, 1), default=1, help="0: no figures at the end")
     add("--enlarge", type=Path, metavar="FILE", help="do not train: enlarge this photograph")
     return parser
 
@@ -139,7 +140,7 @@ def train(settings: argparse.Namespace) -> None:
         run.log(losses={"D loss": d_loss}, content={"content": content},
                 answers=game.answers(real_logits, fake_logits))
 
-    if run.finished:
+    if run.finished and settings.measure:
         metrics.report_photographs(run.out, {
             name: lambda low, G=part.network: training.apply_in_tiles(G, low, factor=4)
             for name, part in (("squared error", squared_error), ("SRGAN", average))})
