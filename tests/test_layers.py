@@ -6,6 +6,8 @@ import math
 import os
 import subprocess
 import sys
+from collections import deque
+from types import MappingProxyType
 
 import numpy
 import pytest
@@ -499,10 +501,21 @@ def test_layers_in_dicts_and_nested_lists_learn_and_are_loaded():
         assert not network(x).requires_grad
 
 
-def test_layers_in_a_set_have_no_order_and_are_refused():
+def test_layers_in_a_deque_or_a_read_only_dict_are_found():
     network = Sequential()
-    network.heads = {Dense(2, 1), Dense(2, 1)}
-    with pytest.raises(TypeError, match="heads: a set has no order"):
+    network.last, network.heads = deque([Dense(2, 1)]), MappingProxyType({"a": Dense(2, 1)})
+    assert [*network.named_parameters()] == [
+        "last.0.weight", "last.0.bias", "heads.a.weight", "heads.a.bias"]
+
+
+@pytest.mark.parametrize("hide", [
+    set, frozenset, lambda layers: dict(enumerate(layers)).values(),
+    lambda layers: numpy.array(layers, dtype=object),
+])
+def test_layers_where_none_would_be_found_are_refused(hide):
+    network = Sequential()
+    network.heads = hide([Dense(2, 1), Dense(2, 1)])
+    with pytest.raises(TypeError, match="heads: keep layers in a list or a dict, not in a"):
         network.parameters()
 
 

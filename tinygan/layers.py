@@ -5,7 +5,8 @@ Letters: N batch, H x W image, C channels, K kernel. Images are (N, H, W, C).
 
 import math
 import operator
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Set, ValuesView
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,13 +131,15 @@ class Module:
 
 def _named(prefix: str, value: Any) -> Iterator[tuple[str, Tensor | Module]]:
     """Tensors and Modules of a dict, list or tuple, or of those inside it, by their places."""
-    for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+    for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
         if isinstance(item, Tensor | Module):
             yield f"{prefix}{name}", item
-        elif isinstance(item, dict | list | tuple):
+        elif isinstance(item, Mapping | list | tuple | deque):
             yield from _named(f"{prefix}{name}.", item)
-        elif isinstance(item, set) and any(isinstance(x, Tensor | Module) for x in item):
-            raise TypeError(f"{prefix}{name}: a set has no order, keep layers in a list or a dict")
+        elif isinstance(item, Set | ValuesView) or str(getattr(item, "dtype", "")) == "object":
+            if any(isinstance(x, Tensor | Module) for x in item):
+                kind = type(item).__name__
+                raise TypeError(f"{prefix}{name}: keep layers in a list or a dict, not in a {kind}")
 
 
 class Sequential(Module):

@@ -69,7 +69,7 @@ def hint_from_numbers(
         return f"backprop gives zero everywhere: either it multiplies by 0, or this input {CUT}"
     if not _same(check.at(v, 2 * v.numpy(), check.backprop)[name], 2 * gradient):
         return MISUSED_DY
-    if _same(gradient.T, measured):
+    if gradient.ndim > 1 and _same(gradient.T, measured):
         return TRANSPOSED
     return (
         _constant_factor([x.data.size, v.data.size], gradient[tried], measured[tried])
