@@ -1,0 +1,145 @@
+"""Do voices fit together? What phrases in four voices sound like, beside Bach's.
+
+Letters: N phrases, T steps of a sixteenth note, V voices from the highest down. A bar is sixteen
+steps of one voice. Phrases are in C major or A minor.
+
+Dong et al. 2018 measure empty bars, pitch classes, long notes and tonal distance. Their public code
+departs from it: `empty_bar_rate` is the share of bars that are not empty, and a "qualified" note
+has two steps or more, in the paper three. Read dissonance and chords together: a generator that
+always plays one consonant chord has no dissonance, but its chords are far from Bach's.
+"""
+
+import argparse
+import itertools
+
+import numpy
+
+from .. import datasets, training
+from ..datasets import Phrases
+from ..datasets.chorales import BAR, BEAT
+
+_SCALE = (0, 2, 4, 5, 7, 9, 11)  # pitch classes of C major, and of A minor without accidentals
+_DISSONANT = (1, 2, 6, 10, 11)  # seconds, tritone, sevenths: semitones, whole octaves aside
+
+
+def music_figures(phrases: Phrases, bach: Phrases) -> dict[str, float]:
+    """All figures of phrases (N, T, V): shares from 0 to 1, but for the last three.
+
+    dissonant    steps in which two voices sound a second, a tritone or a seventh, in any octave
+    chords       how far the chords on beats are from Bach's: half the sum of |p - q| over all
+                 sets of pitch classes, p and q being how often the set sounds
+    crossing     steps in which a voice sounds below the next lower voice
+    on the beat  notes that start on a beat
+    in scale     of what sounds, step by step and voice by voice, what needs no accidental
+    two steps    notes of two steps or more
+    empty bars   bars without a note
+    classes      different pitch classes in a bar that is not empty, on average
+    leap         semitones from a note to its voice's next one of another pitch, on average
+    tonal        tonal_distance, which does not tell music from noise
+    """
+    pitch, onset = phrases.pitch.astype(int), phrases.onset
+    sounds = pitch > 0
+    dissonant = [
+        sounds[..., i] & sounds[..., j]
+        & numpy.isin(abs(pitch[..., i] - pitch[..., j]) % 12, _DISSONANT)
+        for i, j in itertools.combinations(range(pitch.shape[2]), 2)
+    ]
+    crossing = sounds[..., :-1] & sounds[..., 1:] & (pitch[..., :-1] < pitch[..., 1:])
+    # A note of one step: at the next one there is another note, or a rest.
+    single = onset[:, :-1] & (onset[:, 1:] | ~sounds[:, 1:])
+    bars = pitch.reshape(len(pitch), -1, BAR, pitch.shape[2])
+    classes = sum(((bars > 0) & (bars % 12 == k)).any(axis=2).astype(int) for k in range(12))
+    notes = [voice[starts] for voice, starts in zip(_by_voice(pitch), _by_voice(onset), strict=True)]
+    leaps = abs(numpy.concatenate([numpy.diff(voice) for voice in notes]))
+    return {name: float(value) for name, value in {
+        "dissonant": numpy.any(dissonant, axis=0).mean(),
+        "chords": abs(_chords(phrases) - _chords(bach)).sum() / 2,
+        "crossing": crossing.any(axis=2).mean(),
+        "on the beat": onset[:, ::BEAT].sum() / onset.sum(),
+        "in scale": numpy.isin(pitch % 12, _SCALE)[sounds].mean(),
+        "two steps": 1 - single.sum() / onset.sum(),
+        "empty bars": (classes == 0).mean(),
+        "classes": classes[classes > 0].mean(),
+        "leap": leaps[leaps > 0].mean(),
+        "tonal": tonal_distance(phrases),
+    }.items()}
+
+
+def _by_voice(array: numpy.ndarray) -> numpy.ndarray:
+    """(N, T, V) -> (N V, T)."""
+    return array.swapaxes(1, 2).reshape(-1, array.shape[1])
+
+
+def _chords(phrases: Phrases) -> numpy.ndarray:
+    """How often each of the 4,096 sets of pitch classes sounds on a beat."""
+    pitch = phrases.pitch[:, ::BEAT].astype(int)
+    sets = numpy.bitwise_or.reduce(numpy.where(pitch > 0, 1 << pitch % 12, 0), axis=2).ravel()
+    return numpy.bincount(sets, minlength=4096) / len(sets)
+
+
+def tonal_distance(phrases: Phrases) -> float:
+    """How far apart two voices are in a beat, in Harte's tonal space: the mean over all pairs.
+
+    Harte et al. 2006: a pitch class k is the point with coordinates r sin(a k), r cos(a k) for
+    (r, a) = (1, 7 pi / 6), (1, 3 pi / 2), (1/2, 2 pi / 3); a voice in a beat is the mean of its
+    points. Voices that wander through many notes come to lie near 0, and so near to each other:
+    by this figure of Dong et al. 2018 random notes fit together better than Bach's.
+    """
+    k = numpy.arange(12)
+    points = numpy.stack([r * wave(a * k) for r, a in ((1, 7 * numpy.pi / 6), (1, 3 * numpy.pi / 2),
+                                                       (0.5, 2 * numpy.pi / 3))
+                          for wave in (numpy.sin, numpy.cos)], axis=1)  # (12, 6)
+    pitch = phrases.pitch.reshape(-1, BEAT, phrases.pitch.shape[2]).astype(int)  # beat by beat
+    weights = (pitch > 0)[..., None].astype(float)
+    sounding = weights.sum(axis=1)
+    centers = (points[pitch % 12] * weights).sum(axis=1) / numpy.maximum(sounding, 1)  # (B, V, 6)
+    distances = [numpy.linalg.norm(centers[:, i] - centers[:, j], axis=1)[
+        (sounding[:, i] * sounding[:, j] > 0)[:, 0]]
+        for i, j in itertools.combinations(range(pitch.shape[2]), 2)]
+    return float(numpy.concatenate(distances).mean())
+
+
+def different_chorales(bach: Phrases, seed: int = 0) -> Phrases:
+    """Each voice from another phrase: a floor, voices that are Bach's and do not fit together."""
+    random, voices = numpy.random.default_rng(seed), range(bach.pitch.shape[2])
+    orders = [random.permutation(len(bach.pitch)) for _ in voices]
+    return Phrases(*(numpy.stack([array[orders[v], :, v] for v in voices], axis=2)
+                     for array in bach))
+
+
+def random_notes(bach: Phrases, seed: int = 0) -> Phrases:
+    """As many phrases of notes that are new at each step, anywhere in the range of the voice."""
+    random = numpy.random.default_rng(seed)
+    lowest = [voice[voice > 0].min() for voice in bach.pitch.reshape(-1, bach.pitch.shape[2]).T]
+    highest = bach.pitch.max(axis=(0, 1))
+    pitch = random.integers(lowest, highest, size=bach.pitch.shape, endpoint=True)
+    return Phrases(pitch.astype(numpy.uint8), numpy.ones(pitch.shape, dtype=bool))
+
+
+def nearest_phrases(
+    phrases: Phrases, others: Phrases
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """For each phrase the row of the one in others with most equal pitches, and their share."""
+    equal = [(others.pitch == pitch).mean(axis=(1, 2)) for pitch in phrases.pitch]
+    return numpy.array([row.argmax() for row in equal]), numpy.array([row.max() for row in equal])
+
+
+def report_music(settings: argparse.Namespace, phrases: Phrases) -> None:
+    """Print and write the figures of phrases, from floors to Bach's own.
+
+    "copied" is the share of equal pitches with the nearest training phrase, on average: far above
+    that of held-out phrases G would have learned by heart.
+    """
+    train, held_out = datasets.chorales(), datasets.chorales("held-out")
+    made = {
+        "random notes": random_notes(held_out),
+        "voices of different chorales": different_chorales(held_out),
+        settings.model: phrases,
+        "Bach, to train on": train,
+        "Bach, held out": held_out,
+    }
+    rows = {name: music_figures(some, held_out) for name, some in made.items()}
+    for name in [*made][:3] + [*made][4:]:
+        rows[name]["copied"] = float(nearest_phrases(made[name], train)[1].mean())
+    del rows["Bach, held out"]["chords"]  # 0: they are what the others are compared with
+    training.report(settings.out, rows, phrases._asdict())
