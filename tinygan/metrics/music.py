@@ -38,7 +38,7 @@ def music_figures(phrases: Phrases, bach: Phrases) -> dict[str, float]:
     tonal        tonal_distance, which does not tell music from noise
     """
     pitch, onset = phrases.pitch.astype(int), phrases.onset
-    sounds = pitch > 0
+    sounds, begun = pitch > 0, max(1, phrases.onset.sum())
     dissonant = [
         sounds[..., i] & sounds[..., j]
         & numpy.isin(abs(pitch[..., i] - pitch[..., j]) % 12, _DISSONANT)
@@ -55,12 +55,12 @@ def music_figures(phrases: Phrases, bach: Phrases) -> dict[str, float]:
         "dissonant": numpy.any(dissonant, axis=0).mean(),
         "chords": abs(_chords(phrases) - _chords(bach)).sum() / 2,
         "crossing": crossing.any(axis=2).mean(),
-        "on the beat": onset[:, ::BEAT].sum() / onset.sum(),
-        "in scale": numpy.isin(pitch % 12, _SCALE)[sounds].mean(),
-        "two steps": 1 - single.sum() / onset.sum(),
+        "on the beat": onset[:, ::BEAT].sum() / begun,
+        "in scale": (numpy.isin(pitch % 12, _SCALE) & sounds).sum() / max(1, sounds.sum()),
+        "two steps": 1 - single.sum() / begun,
         "empty bars": (classes == 0).mean(),
-        "classes": classes[classes > 0].mean(),
-        "leap": leaps[leaps > 0].mean(),
+        "classes": classes.sum() / max(1, (classes > 0).sum()),
+        "leap": leaps.sum() / max(1, (leaps > 0).sum()),
         "tonal": tonal_distance(phrases),
     }.items()}
 
