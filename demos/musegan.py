@@ -1,123 +1,168 @@
-"""MuseGAN: four voices at once, in the manner of Bach's chorales. Who makes them fit together?
+"""MuseGAN: four voices at once, in the manner of Bach's chorales. What makes them fit together?
 
 Dong et al., "MuseGAN: Multi-track Sequential Generative Adversarial Networks for Symbolic Music
-Generation and Accompaniment", 2018, has three answers (section "Modeling the Multi-track
-Interdependency"): --model jamming, where each voice has its own generator, noise and critic;
-composer, where one generator makes all voices and one critic hears them; and hybrid, a generator
-for each voice, whose noise is in part shared and in part its own, and one critic. All play WGAN-GP,
+Generation and Accompaniment", 2018, gives three answers. --model jamming: each voice has its own
+generator, noise and critic. composer: one generator makes all voices, one critic hears them all.
+hybrid: a generator for each voice, with noise that is in part shared, and one critic. WGAN-GP:
 
-    min over G, max over C of  E C(x) - E C(G(z)) - 10 E (|slope of C| - 1)^2.
+    min over G, max over C of  E C(x) - E C(G(z)) - 10 E (|slope of C at u| - 1)^2
 
-At each step of a sixteenth a voice has one of 39 symbols: a pitch begins, a rest, or what sounds is
-held. One of them must be chosen, which has no derivative: G plays the likeliest, and learns as if
-it had played softmax (--output straight, for "straight-through", as in the authors' second paper,
-2018). Departures: phrases of two bars; dense layers over beats; a critic told of pitch classes.
-At the end: piano rolls and sound (samples.html, *.wav, *.mid), and figures beside Bach's.
+At each step, a sixteenth, each voice has one of 39 symbols: a pitch begins, it rests, or it holds
+what sounds. Choosing one has no derivative, so G plays one and learns as if softmax had been played
+(a straight-through estimator, as in the binary neurons of the authors' second paper, 2018). Which
+one: at first a random one, as likely as softmax says, and ever more the likeliest: --output fading.
+Departures: phrases of two bars, written in one key, and networks of a few layers over beats.
+
+At the end: figures beside Bach's and those of voices that do not belong together; samples.html, a
+page to see and to hear; what it plays as .wav and .mid.
 """
 
 import argparse
 import math
-from pathlib import Path
 from typing import Any
 
-import numpy
-
-from tinygan import Tensor, datasets, losses, metrics, no_grad, plots, training
-from tinygan.backend import random_normal, random_uniform, to_device, xp
-from tinygan.datasets.chorales import BEAT, HOLD, LOWEST, REST, STEPS, SYMBOLS
-from tinygan.functions import concatenate, reshape, softmax, stack
-from tinygan.layers import Dense, LeakyReLU, Module, ReLU, Reshape, Sequential
+from tinygan import Tensor, datasets, losses, metrics, no_grad, training
+from tinygan.backend import random_normal, random_uniform, xp
+from tinygan.datasets.chorales import BEAT, STEPS, SYMBOLS
+from tinygan.functions import concatenate, softmax
+from tinygan.layers import Conv2d, Dense, Flatten, LeakyReLU, Module, ReLU, Reshape, Sequential
 from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-VOICES, BEATS, BETAS, SHOWN = 4, STEPS // BEAT, (0.5, 0.9), 8
-MODELS = {  # generators, numbers of z that they share, critics
-    "composer": (1, 0, 1), "jamming": (VOICES, 0, VOICES), "hybrid": (VOICES, 32, 1)}
+VOICES, BEATS, BETAS, PENALTY = 4, STEPS // BEAT, (0.5, 0.9), 10.0
+MODELS = {  # how many generators, whether they share half of z, how many critics
+    "composer": (1, 0, 1), "jamming": (VOICES, 0, VOICES), "hybrid": (VOICES, 1, 1),
+    "shared-noise": (VOICES, 1, VOICES), "one-critic": (VOICES, 0, 1)}
 
 
-def dense(inputs: int, outputs: int) -> Dense:
-    return Dense(inputs, outputs, scale=math.sqrt(2 / inputs))  # He et al. 2015
+def convolution(inputs: int, outputs: int, kernel: int = 1) -> Conv2d:
+    """Dense for each step or beat, or with kernel 2 for each two beats: time goes down the image.
+
+    Where the kernel is 2 the image is two pixels wide, each with half of the features.
+    """
+    return Conv2d(inputs, outputs, kernel=kernel, scale=math.sqrt(2 / (kernel**2 * inputs)))
 
 
-def neighbours(x: Tensor) -> Tensor:
-    """Each beat beside the next: (N, B + 1, F) -> (N B, 2F)."""
-    both = concatenate([x[:, :-1], x[:, 1:]], axis=2)
-    return reshape(both, (-1, both.shape[2]))
+def generator(latent: int, width: int, voices: int) -> Sequential:
+    """z (N, latent) to logits of symbols (N, 32, V, 39)."""
+    return Sequential(
+        Dense(latent, (BEATS + 1) * width, bias=False), Reshape(BEATS + 1, width),
+        BatchNorm(width), ReLU(), Reshape(BEATS + 1, 2, width // 2),            # (N, 9, 2, W/2)
+        convolution(width // 2, 2 * width, kernel=2), BatchNorm(2 * width), ReLU(),
+        convolution(2 * width, BEAT * voices * SYMBOLS),                        # (N, 8, 1, 4V 39)
+        Reshape(STEPS, voices, SYMBOLS),
+    )
 
 
-class Player(Module):
-    """One generator: z (N, latent) to rolls (N, 32, V, 39) of V voices."""
-
-    def __init__(self, latent: int, width: int, voices: int, output: str):
-        self.voices, self.output = voices, output
-        self.borders = Sequential(  # what is between two beats, before the first, after the last
-            Dense(latent, (BEATS + 1) * width, bias=False), Reshape(BEATS + 1, width),
-            BatchNorm(width), ReLU())                                       # (N, 9, W)
-        self.beats = Sequential(                                            # (8N, 2W)
-            Dense(2 * width, 2 * width, bias=False), BatchNorm(2 * width), ReLU(),
-            Dense(2 * width, BEAT * voices * SYMBOLS))                      # (8N, 4 V 39)
-        self.never = to_device(numpy.zeros((1, STEPS, 1, SYMBOLS), dtype=numpy.float32))
-        self.never[:, 0, :, HOLD] = -1e9  # at the first step there is nothing to hold
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = self.beats(neighbours(self.borders(z)))
-        return played(self.chosen(reshape(x, (-1, STEPS, self.voices, SYMBOLS)) + self.never))
-
-    def chosen(self, logits: Tensor) -> Tensor:
-        """Softmax, or one symbol with the derivative of softmax: Bengio et al. 2013."""
-        if self.output == "gumbel" and self.training:  # as likely as softmax says (Jang et al. 2017)
-            uniform = random_uniform(*logits.shape, low=1e-6, high=1 - 1e-6)
-            logits = logits - xp.log(-xp.log(uniform))
-        y = softmax(logits)
-        if self.output == "softmax" and self.training:
-            return y
-        one = (y.data == y.data.max(axis=3, keepdims=True)).astype(y.dtype)
-        return y + Tensor(one - y.data)
-
-
-def played(symbols: Tensor) -> Tensor:
-    """Symbols (N, T, V, 39) to rolls: what is held sounds as at the step before."""
-    begins, hold = symbols[..., :HOLD], symbols[..., HOLD:]
-    sounds = [begins[:, 0]]
-    for t in range(1, STEPS):
-        sounds.append(begins[:, t] + hold[:, t] * sounds[-1])
-    sounding = stack(sounds, axis=1)
-    return concatenate([sounding, hold * (1 - sounding[..., REST:])], axis=3)
+def critic(width: int, voices: int) -> Sequential:
+    """Rolls (N, 32, V, 39) to answers (N, 1)."""
+    return Sequential(
+        Reshape(STEPS, 1, voices * SYMBOLS),
+        convolution(voices * SYMBOLS, width), LeakyReLU(),                      # (N, 32, 1, W)
+        Reshape(BEATS, 1, BEAT * width),
+        convolution(BEAT * width, 2 * width), LeakyReLU(),                      # (N, 8, 1, 2W)
+        Reshape(BEATS, 2, width),
+        convolution(width, 2 * width, kernel=2), LeakyReLU(),                   # (N, 7, 1, 2W)
+        Flatten(), Dense((BEATS - 1) * 2 * width, 1),
+    )
 
 
 class Band(Module):
     """All generators: z (N, shared + own + own + ...) to rolls (N, 32, 4, 39)."""
 
-    def __init__(self, players: list[Player], shared: int, own: int):
-        self.players, self.shared, self.own = players, shared, own
+    def __init__(self, generators: list[Module], shared: int, own: int, output: str):
+        self.generators, self.shared, self.own, self.output = generators, shared, own, output
+        self.latent, self.chance = shared + own * len(generators), 0.0
 
     def forward(self, z: Tensor) -> Tensor:
-        starts = [self.shared + i * self.own for i in range(len(self.players))]
-        rolls = [player(concatenate([z[:, : self.shared], z[:, start : start + self.own]], axis=1))
-                 for player, start in zip(self.players, starts, strict=True)]
-        return concatenate(rolls, axis=2)
+        own = [z[:, start : start + self.own] for start in range(self.shared, self.latent, self.own)]
+        logits = [player(concatenate([z[:, : self.shared], mine], axis=1))
+                  for player, mine in zip(self.generators, own, strict=True)]
+        return datasets.performed(self.chosen(concatenate(logits, axis=2)))
+
+    def chosen(self, logits: Tensor) -> Tensor:
+        if self.training and self.chance:  # with chance 1 as likely as softmax says (Gumbel 1954)
+            uniform = random_uniform(*logits.shape, low=1e-6, high=1 - 1e-6)
+            logits = logits - self.chance * xp.log(-xp.log(uniform))
+        y = softmax(logits)
+        if self.training and self.output == "softmax":
+            return y
+        one = (y.data == y.data.max(axis=3, keepdims=True)).astype(y.dtype)
+        return y + Tensor(one - y.data)  # the numbers of one, the derivative of y
 
 
-class Critic(Module):
-    """Rolls (N, 32, V, 39) of the voices of a slice to answers (N, 1)."""
+def options() -> argparse.ArgumentParser:
+    parser = training.parser("musegan", __doc__, steps=2000, batch_size=32, latent=64, lr=1e-3,
+                             d_lr=1e-3, d_steps=2, width=96)
+    add = parser.add_argument
+    add("--model", choices=MODELS, default="composer", help="who plays and who judges; shared-noise "
+        "and one-critic are jamming with one half of hybrid each")
+    add("--output", choices=("fading", "straight", "gumbel", "softmax"), default="fading",
+        help="what is played in training: ever more the likeliest symbol, always the likeliest, "
+        "a random one, or all at once, in softmax's shares")
+    add("--measure", type=training.from_zero(10_000, int), default=500, metavar="N",
+        help="phrases to measure at the end; 0: neither figures nor sound")
+    return parser
 
-    def __init__(self, width: int, heard: slice):
-        self.heard, lowest = heard, LOWEST[heard]
-        pitch = lowest[:, None] + numpy.arange(REST)
-        told = numpy.zeros((len(lowest), SYMBOLS, 12 + len(lowest)), dtype=numpy.float32)
-        told[:, :REST, :12] = pitch[..., None] % 12 == numpy.arange(12)  # the pitch classes
-        for voice, semitones in enumerate(pitch - 60):
-            told[voice, :REST, 12 + voice] = semitones / 12  # and how high each voice is
-        self.told = to_device(told.reshape(len(lowest) * SYMBOLS, -1))
-        self.steps = Sequential(dense(sum(self.told.shape), width), LeakyReLU())    # (32N, W)
-        self.beats = Sequential(dense(BEAT * width, 2 * width), LeakyReLU())        # (8N, 2W)
-        self.pairs = Sequential(dense(4 * width, 2 * width), LeakyReLU())           # (7N, 2W)
-        self.exit = Dense((BEATS - 1) * 2 * width, 1)                               # (N, 1)
 
-    def forward(self, rolls: Tensor) -> Tensor:
-        n = len(rolls)
-        x = reshape(rolls, (n * STEPS, -1))
-        x = self.steps(concatenate([x, x @ self.told], axis=1))
-        x = self.beats(reshape(x, (n * BEATS, -1)))
-        x = self.pairs(neighbours(reshape(x, (n, BEATS, -1))))
-        return self.exit(reshape(x, (n, -1)))
+def build(settings: argparse.Namespace) -> dict[str, Any]:
+    players, shared, critics = MODELS[settings.model]
+    shared = settings.latent // 2 * shared
+    G = Band([generator(settings.latent, settings.width, VOICES // players)
+              for _ in range(players)], shared, settings.latent - shared, settings.output)
+    C = Sequential(*(critic(settings.width, VOICES // critics) for _ in range(critics)))
+    return {"G": G, "critics": C, "average of G": ExponentialMovingAverage(G, decay=0.99)}
+
+
+def pictures(settings: argparse.Namespace, parts: dict[str, Any]) -> metrics.PianoRolls:
+    return metrics.PianoRolls(parts["average of G"].network, parts["G"].latent, seed=settings.seed)
+
+
+def train(settings: argparse.Namespace) -> None:
+    parts, game = build(settings), losses.Wasserstein()
+    G, critics, average = parts.values()
+    each = VOICES // len(critics.layers)  # what each critic hears
+    heard = [slice(voice, voice + each) for voice in range(0, VOICES, each)]
+    adam_g = Adam(G.parameters(), settings.lr, betas=BETAS)
+    adam_c = Adam(critics.parameters(), settings.d_lr, betas=BETAS)
+    batches = datasets.Batches(datasets.to_rolls(datasets.chorales()),
+                               batch_size=settings.batch_size, seed=settings.seed)
+    learners = {"Adam of G": adam_g, "Adam of the critics": adam_c, "batches": batches}
+    drawn = pictures(settings, parts)
+    run = training.Run(settings, parts | learners, drawn.draw, reading=game.reading)
+    for _ in run:
+        G.chance = {"fading": run.time_left, "gumbel": 1.0}.get(settings.output, 0.0)
+        falling = min(1, 2 * run.time_left)
+        adam_g.lr, adam_c.lr = settings.lr * falling, settings.d_lr * falling
+
+        # (1) Update the critics: minimise E C(G(z)) - E C(x) + 10 E (|slope of C at u| - 1)^2.
+        for _ in range(settings.d_steps):
+            rolls = Tensor(next(batches)[0].astype(xp.float32))
+            with no_grad():
+                fake = G(Tensor(random_normal(settings.batch_size, G.latent)))
+            c_loss = penalty = Tensor(0.0)
+            for C, voices in zip(critics.layers, heard, strict=True):
+                x, y = rolls[:, :, voices], fake[:, :, voices]
+                c_loss = c_loss + game.discriminator(C(x), C(y))
+                penalty = penalty + losses.gradient_penalty(C, x, y)
+            adam_c.zero_grad()
+            (c_loss + PENALTY * penalty).backward()
+            adam_c.step()
+
+        # (2) Update G: minimise -E C(G(z)).
+        fake = G(Tensor(random_normal(settings.batch_size, G.latent)))
+        with critics.frozen():
+            g_loss = sum(game.generator(C(fake[:, :, voices]))
+                         for C, voices in zip(critics.layers, heard, strict=True))
+        adam_g.zero_grad()
+        g_loss.backward()
+        adam_g.step()
+        average.update()
+        run.log(losses={"G loss": g_loss}, estimate={"Wasserstein estimate": -c_loss})
+
+    if run.finished and settings.measure:
+        metrics.report_music(settings, drawn)
+
+
+if __name__ == "__main__":
+    training.main(options(), train)

@@ -229,13 +229,13 @@ def test_a_midi_file_has_the_same_notes(bach):
 
 def test_a_roll_shows_each_voice_in_its_colour_and_where_notes_begin():
     image = music.rolls(phrase([72], [60, 0]))[0]
-    assert image.shape == (56, 32 * 3, 3)
+    assert image.shape == (58, 32 * 3, 3)
     colours = numpy.round((image + 1) * 127.5).astype(int)
-    assert (colours[85 - 72, 1:] == (200, 40, 40)).all()
-    assert (colours[85 - 72, 0] == (80, 16, 16)).all()
-    assert (colours[85 - 60, 1:48] == (220, 140, 20)).all()
+    assert (colours[88 - 72, 1:] == (200, 40, 40)).all()
+    assert (colours[88 - 72, 0] == (80, 16, 16)).all()
+    assert (colours[88 - 60, 1:48] == (220, 140, 20)).all()
     assert (colours[0, 1:3] == 255).all() and (colours[0, 48] == 150).all()
-    assert (colours[85 - 60, 49:60] == 255).all() and (colours[85 - 60, 60] == 225).all()
+    assert (colours[88 - 60, 49:60] == 255).all() and (colours[88 - 60, 60] == 225).all()
 
 
 def test_the_page_has_pictures_and_sound_inside(bach, tmp_path):
@@ -254,4 +254,4 @@ def test_the_page_has_pictures_and_sound_inside(bach, tmp_path):
 
 def test_rolls_are_drawn_side_by_side(bach, tmp_path):
     plots.save_rolls(some(bach, *range(8)), tmp_path / "rolls.png")
-    assert Image.open(tmp_path / "rolls.png").size == (3 * (4 * 97 - 1), 3 * (2 * 57 - 1))
+    assert Image.open(tmp_path / "rolls.png").size == (3 * (4 * 97 - 1), 3 * (2 * 59 - 1))

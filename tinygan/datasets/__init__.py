@@ -5,7 +5,7 @@ Letters: N examples, H high, W wide, C channels. Pixels stay bytes until a batch
 
 from .augment import augmented
 from .batches import Batches, DataError, Dataset, from_bytes, to_bytes
-from .chorales import Phrases, chorales, from_rolls, to_rolls
+from .chorales import Phrases, chorales, from_rolls, performed, to_rolls
 from .downloads import ORIGINALS, Originals, download, original, read_idx
 from .folders import folder, picture
 from .named import few, load, mnist, uci_digits
@@ -17,7 +17,7 @@ __all__ = [
     "FACTOR", "ORIGINALS", "PLANE", "Batches", "Crops", "DataError", "Dataset", "Mixture",
     "Originals", "Pairs", "Phrases", "augmented", "bicubic", "chorales", "download", "emoji",
     "emoji_palette", "enlarged", "few", "folder", "from_bytes", "from_rolls", "grid", "load",
-    "load_photographs", "mnist", "original", "pairs", "photographs", "picture", "read_idx",
-    "reduced", "ring", "spiral", "to_bytes", "to_rolls", "uci_digits", "unpaired",
+    "load_photographs", "mnist", "original", "pairs", "performed", "photographs", "picture",
+    "read_idx", "reduced", "ring", "spiral", "to_bytes", "to_rolls", "uci_digits", "unpaired",
     "unpaired_emoji",
 ]

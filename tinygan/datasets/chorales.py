@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy
 
 from ..backend import to_host
+from ..functions import concatenate, stack
+from ..tensor import Tensor
 from .downloads import check_part
 
 BEAT, BAR, STEPS = 4, 16, 32  # steps in a quarter note, in a bar of 4/4, in a phrase
@@ -69,6 +71,20 @@ def to_rolls(phrases: Phrases) -> numpy.ndarray:
     rolls = (sounding[..., None] == numpy.arange(SYMBOLS)).astype(numpy.uint8)
     rolls[..., HOLD] = (phrases.pitch > 0) & ~phrases.onset
     return rolls
+
+
+def performed(symbols: Tensor) -> Tensor:
+    """What sounds when each voice plays its symbols: (N, T, V, S) to rolls (N, T, V, S).
+
+    A symbol is 1 among zeros, or a mixture whose sum is 1. With p the first 38 and h that to HOLD,
+    sounds[t] = p[t] + h[t] sounds[t - 1]. To hold where nothing sounds, as at the start, is to rest.
+    """
+    begins, hold = symbols[..., :HOLD], symbols[..., HOLD:]
+    sounds = [concatenate([begins[:, 0, :, :REST], begins[:, 0, :, REST:] + hold[:, 0]], axis=2)]
+    for t in range(1, symbols.shape[1]):
+        sounds.append(begins[:, t] + hold[:, t] * sounds[-1])
+    sounding = stack(sounds, axis=1)
+    return concatenate([sounding, hold * (1 - sounding[..., REST:])], axis=3)
 
 
 def from_rolls(rolls: Any) -> Phrases:

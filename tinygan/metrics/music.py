@@ -11,12 +11,15 @@ always plays one consonant chord has no dissonance, but its chords are far from 
 
 import argparse
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy
 
-from .. import datasets, training
+from .. import datasets, plots, training
 from ..datasets import Phrases
 from ..datasets.chorales import BAR, BEAT
+from ..tensor import Tensor
 
 _SCALE = (0, 2, 4, 5, 7, 9, 11)  # pitch classes of C major, and of A minor without accidentals
 _DISSONANT = (1, 2, 6, 10, 11)  # seconds, tritone, sevenths: semitones, whole octaves aside
@@ -124,13 +127,34 @@ def nearest_phrases(
     return numpy.array([row.argmax() for row in equal]), numpy.array([row.max() for row in equal])
 
 
-def report_music(settings: argparse.Namespace, phrases: Phrases) -> None:
-    """Print and write the figures of phrases, from floors to Bach's own.
+class PianoRolls:
+    """The phrases that a generator makes of latents z ~ N(0, 1), always the same.
+
+    generate  makes rolls (N, T, V, S) of latents (N, latent)
+    """
+
+    def __init__(self, generate: Callable[[Tensor], Tensor], latent: int, *, seed: int = 0):
+        self.generate, self.latent, self.seed = generate, latent, seed + 1
+
+    def phrases(self, count: int) -> Phrases:
+        random = numpy.random.default_rng(self.seed)
+        latents = random.standard_normal((count, self.latent), dtype=numpy.float32)
+        return datasets.from_rolls(training.apply(self.generate, latents))
+
+    def draw(self, path: Path) -> None:
+        """Write the rolls of eight phrases as a PNG."""
+        plots.save_rolls(self.phrases(8), path)
+
+
+def report_music(settings: argparse.Namespace, drawn: PianoRolls) -> None:
+    """Print and write the figures of settings.measure phrases, from floors to Bach's own.
 
     "copied" is the share of equal pitches with the nearest training phrase, the mean of a hundred
-    phrases: far above that of held-out ones, G would have learned by heart.
+    phrases: far above that of held-out ones, G would have learned by heart. samples.html shows
+    four phrases, the training phrases nearest to them and four of Bach's, and plays them.
     """
     train, held_out = datasets.chorales(), datasets.chorales("held-out")
+    phrases = drawn.phrases(settings.measure)
     made = {
         "random notes": random_notes(held_out),
         "voices of different chorales": different_chorales(held_out),
@@ -140,7 +164,18 @@ def report_music(settings: argparse.Namespace, phrases: Phrases) -> None:
     }
     rows = {name: music_figures(some, held_out) for name, some in made.items()}
     for name in settings.model, "Bach, held out":
-        hundred = Phrases(*(array[::max(1, len(array) // 100)] for array in made[name]))
-        rows[name]["copied"] = float(nearest_phrases(hundred, train)[1].mean())
+        few = _rows(made[name], slice(None, None, max(1, len(made[name].pitch) // 100)))
+        rows[name]["copied"] = float(nearest_phrases(few, train)[1].mean())
     del rows["Bach, held out"]["chords"]  # 0: they are what the others are compared with
     training.report(settings.out, rows, phrases._asdict())
+    four = _rows(phrases, slice(4))
+    plots.save_music({
+        settings.model.capitalize(): four,
+        "Nearest training phrases": _rows(train, nearest_phrases(four, train)[0]),
+        "Bach, held out": _rows(held_out, slice(1, None, len(held_out.pitch) // 4)),
+    }, settings.out / "samples.html")
+    print("To see and to hear: samples.html, and the phrases joined as .wav and .mid beside it.")
+
+
+def _rows(phrases: Phrases, which: slice | numpy.ndarray) -> Phrases:
+    return Phrases(*(array[which] for array in phrases))

@@ -21,7 +21,7 @@ from .images import grid, save_grid
 RATE, STEP = 11_025, 0.18  # samples of sound in a second, seconds in a step
 _OVERTONES = (1, 0.6, 0.3, 0.2)  # how loud an organ pipe's tones are at 1, 2, 3, 4 times its pitch
 _ATTACK, _RELEASE = 0.015, 0.05  # seconds in which a note gets loud, and silent
-_LOW, _HIGH, _WIDE = 30, 85, 3  # pitches of a roll, pixels of a step
+_LOW, _HIGH, _WIDE = 31, 88, 3  # pitches of a roll, pixels of a step
 _COLOURS = numpy.array([(200, 40, 40), (220, 140, 20), (40, 140, 70), (50, 70, 190)])
 
 
@@ -99,7 +99,7 @@ def rolls(phrases: Phrases) -> numpy.ndarray:
     images[:, :, :: BAR * _WIDE] = 150
     for voice in range(voices):
         which, step = numpy.nonzero(phrases.pitch[..., voice])
-        row = _HIGH - phrases.pitch[which, step, voice]
+        row = _HIGH - phrases.pitch[which, step, voice].astype(int)
         for x in range(_WIDE):
             begins = phrases.onset[which, step, voice] & (x == 0)
             images[which, row, step * _WIDE + x] = _COLOURS[voice] * (1 - 0.6 * begins[:, None])
@@ -115,7 +115,7 @@ def save_music(rows: Mapping[str, Phrases], path: Path) -> None:
     """Write phrases (N, T, V), by title, as a page of HTML: each to look at and to play.
 
     Pictures and sound are inside the file. Beside it lie the phrases of each title, joined, as
-    .wav and .mid, named after the title's first word.
+    .wav and .mid, named after the title's first word: the file bach.wav of "Bach, held out".
     """
     page = ["<!DOCTYPE html><meta charset=utf-8><title>Phrases in four voices</title>",
             "<style>body{font-family:sans-serif} figure{display:inline-block;margin:4px} "
@@ -131,7 +131,7 @@ def save_music(rows: Mapping[str, Phrases], path: Path) -> None:
                         "<audio controls src='data:audio/wav;base64,{}'></audio></figure>"
                         .format(*embedded))
         for suffix, data in (".wav", wav(phrases)), (".mid", midi(phrases)):
-            with replacing(path.with_name(title.split()[0].lower() + suffix)) as file:
+            with replacing(path.with_name(title.split()[0].lower().strip(",") + suffix)) as file:
                 file.write_bytes(data)
     with replacing(path) as file:
         file.write_text("\n".join(page) + "\n")
