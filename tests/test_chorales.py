@@ -6,11 +6,17 @@ import numpy
 import pytest
 
 import tinygan
+from tinygan import Tensor, check_gradients
 from tinygan.backend import to_device
-from tinygan.datasets import DataError, Phrases, chorales, from_rolls, to_rolls
+from tinygan.datasets import DataError, Phrases, chorales, from_rolls, performed, to_rolls
 from tinygan.datasets.chorales import HOLD, LOWEST, REST, SYMBOLS
+from tinygan.functions import softmax
 
 FILE = Path(tinygan.__file__).parent / "datasets" / "data" / "bach_chorales.npz"
+
+
+def normal(*shape):
+    return numpy.random.default_rng(0).standard_normal(shape)
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +119,38 @@ def test_another_pitch_begins_even_where_the_roll_says_hold():
     assert phrases.pitch[0, :, 2].tolist() == [49, 50, 50, 0]
     assert phrases.onset[0, :, 2].tolist() == [True, True, False, False]
     assert not phrases.onset[0, :, 0].any()  # a rest is no note
+
+
+# ---------------------------------------------------------------- what is played
+
+
+def random_symbols(n, steps, voices, seed=0):
+    return numpy.random.default_rng(seed).integers(SYMBOLS, size=(n, steps, voices))
+
+
+def test_what_is_held_goes_on_and_what_is_played_replaces_it():
+    symbols = random_symbols(6, 32, 4)
+    symbols[:, 1:][numpy.random.default_rng(1).random((6, 31, 4)) < 0.5] = HOLD
+    symbols[0, 0] = HOLD  # nothing to hold
+    symbols[1, 5:8, 2] = REST, HOLD, HOLD
+    one_hot = (symbols[..., None] == numpy.arange(SYMBOLS)).astype(numpy.float32)
+    phrases = from_rolls(performed(Tensor(to_device(one_hot))).data)
+    for n, t, v in numpy.ndindex(symbols.shape):
+        symbol = symbols[n, t, v]
+        before = phrases.pitch[n, t - 1, v] if t else 0
+        expected = {REST: 0, HOLD: before}.get(symbol, symbol + LOWEST[v])
+        assert phrases.pitch[n, t, v] == expected
+        assert phrases.onset[n, t, v] == (symbol < REST)
+
+
+def test_what_was_performed_is_a_roll_like_bach_s(held_out):
+    rolls = to_rolls(held_out)[:20]
+    symbols = rolls.astype(numpy.float32)
+    symbols[..., :HOLD] *= 1 - symbols[..., HOLD:]
+    numpy.testing.assert_array_equal(performed(Tensor(to_device(symbols))).numpy(), rolls)
+
+
+def test_gradients_of_a_performance_of_mixtures():
+    check_gradients(lambda x: performed(softmax(x)), normal(2, 3, 2, SYMBOLS))
+    sums = performed(softmax(Tensor(to_device(normal(2, 5, 3, SYMBOLS))))).numpy()[..., :HOLD]
+    numpy.testing.assert_allclose(sums.sum(axis=-1), 1)
