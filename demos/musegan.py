@@ -9,12 +9,9 @@ hybrid: a generator for each voice, with noise that is in part shared, and one c
 
 At each step, a sixteenth, each voice has one of 39 symbols: a pitch begins, it rests, or it holds
 what sounds. Choosing one has no derivative, so G plays one and learns as if softmax had been played
-(a straight-through estimator, as in the binary neurons of the authors' second paper, 2018). Which
-one: at first a random one, as likely as softmax says, and ever more the likeliest: --output fading.
-Departures: phrases of two bars, written in one key, and networks of a few layers over beats.
-
-At the end: figures beside Bach's and those of voices that do not belong together; samples.html, a
-page to see and to hear; what it plays as .wav and .mid.
+(a straight-through estimator, like the binary neurons of the authors' second paper, 2018). At first
+it is a random one, as likely as softmax says, then ever more the likeliest. Departures: two bars,
+one key, small networks. At the end: figures beside Bach's; samples.html to see and to hear.
 """
 
 import argparse
@@ -29,41 +26,41 @@ from tinygan.layers import Conv2d, Dense, Flatten, LeakyReLU, Module, ReLU, Resh
 from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-VOICES, BEATS, BETAS, PENALTY = 4, STEPS // BEAT, (0.5, 0.9), 10.0
+VOICES, BEATS, BETAS, PENALTY, LEAST = 4, STEPS // BEAT, (0.5, 0.9), 10.0, 0.1
 MODELS = {  # how many generators, whether they share half of z, how many critics
-    "composer": (1, 0, 1), "jamming": (VOICES, 0, VOICES), "hybrid": (VOICES, 1, 1),
-    "shared-noise": (VOICES, 1, VOICES), "one-critic": (VOICES, 0, 1)}
+    "composer": (1, 0, 1), "jamming": (4, 0, 4), "hybrid": (4, 1, 1),
+    "shared-noise": (4, 1, 4), "one-critic": (4, 0, 1)}
 
 
-def convolution(inputs: int, outputs: int, kernel: int = 1) -> Conv2d:
-    """Dense for each step or beat, or with kernel 2 for each two beats: time goes down the image.
+def layer(places: int, inputs: int, outputs: int, joined: int = 1) -> list[Module]:
+    """Dense at each place in time, or at each two that follow one another, joined.
 
-    Where the kernel is 2 the image is two pixels wide, each with half of the features.
+    (N, places, ..., inputs) -> (N, places - joined + 1, 1, outputs). Time goes down an image that
+    is as wide as the kernel: if that is two, each pixel has half of a place's numbers.
     """
-    return Conv2d(inputs, outputs, kernel=kernel, scale=math.sqrt(2 / (kernel**2 * inputs)))
+    parts, scale = inputs // joined, math.sqrt(2 / (joined * inputs))  # He et al. 2015
+    return [Reshape(places, joined, parts), Conv2d(parts, outputs, kernel=joined, scale=scale)]
 
 
 def generator(latent: int, width: int, voices: int) -> Sequential:
-    """z (N, latent) to logits of symbols (N, 32, V, 39)."""
+    """z (N, latent) to logits of symbols (N, 32, V, 39), by way of the borders of the beats."""
+    wide = 2 * width
     return Sequential(
-        Dense(latent, (BEATS + 1) * width, bias=False), Reshape(BEATS + 1, width),
-        BatchNorm(width), ReLU(), Reshape(BEATS + 1, 2, width // 2),            # (N, 9, 2, W/2)
-        convolution(width // 2, 2 * width, kernel=2), BatchNorm(2 * width), ReLU(),
-        convolution(2 * width, BEAT * voices * SYMBOLS),                        # (N, 8, 1, 4V 39)
-        Reshape(STEPS, voices, SYMBOLS),
+        Dense(latent, (BEATS + 1) * width), Reshape(BEATS + 1, width), BatchNorm(width), ReLU(),
+        *layer(BEATS + 1, width, wide, joined=2), BatchNorm(wide), ReLU(),      # (N, 8, 1, 2W)
+        *layer(BEATS, wide, wide), BatchNorm(wide), ReLU(),                     # (N, 8, 1, 2W)
+        *layer(BEATS, wide, BEAT * voices * SYMBOLS), Reshape(STEPS, voices, SYMBOLS),
     )
 
 
 def critic(width: int, voices: int) -> Sequential:
-    """Rolls (N, 32, V, 39) to answers (N, 1)."""
+    """Rolls (N, 32, V, 39) to answers (N, 1), eighth note by eighth note."""
+    wide, eighths = 2 * width, STEPS // 2
     return Sequential(
-        Reshape(STEPS, 1, voices * SYMBOLS),
-        convolution(voices * SYMBOLS, width), LeakyReLU(),                      # (N, 32, 1, W)
-        Reshape(BEATS, 1, BEAT * width),
-        convolution(BEAT * width, 2 * width), LeakyReLU(),                      # (N, 8, 1, 2W)
-        Reshape(BEATS, 2, width),
-        convolution(width, 2 * width, kernel=2), LeakyReLU(),                   # (N, 7, 1, 2W)
-        Flatten(), Dense((BEATS - 1) * 2 * width, 1),
+        *layer(eighths, 2 * voices * SYMBOLS, width), LeakyReLU(),              # (N, 16, 1, W)
+        *layer(eighths, width, wide, joined=2), LeakyReLU(),                    # (N, 15, 1, 2W)
+        *layer(eighths - 1, wide, wide, joined=2), LeakyReLU(),                 # (N, 14, 1, 2W)
+        Flatten(), Dense((eighths - 2) * wide, 1),
     )
 
 
@@ -75,9 +72,9 @@ class Band(Module):
         self.latent, self.chance = shared + own * len(generators), 0.0
 
     def forward(self, z: Tensor) -> Tensor:
-        own = [z[:, start : start + self.own] for start in range(self.shared, self.latent, self.own)]
-        logits = [player(concatenate([z[:, : self.shared], mine], axis=1))
-                  for player, mine in zip(self.generators, own, strict=True)]
+        starts = range(self.shared, self.latent, self.own)
+        logits = [play(concatenate([z[:, : self.shared], z[:, start : start + self.own]], axis=1))
+                  for play, start in zip(self.generators, starts, strict=True)]
         return datasets.performed(self.chosen(concatenate(logits, axis=2)))
 
     def chosen(self, logits: Tensor) -> Tensor:
@@ -92,14 +89,13 @@ class Band(Module):
 
 
 def options() -> argparse.ArgumentParser:
-    parser = training.parser("musegan", __doc__, steps=2000, batch_size=32, latent=64, lr=1e-3,
-                             d_lr=1e-3, d_steps=2, width=96)
+    parser = training.parser("musegan", __doc__, steps=2500, batch_size=32, latent=64, lr=1e-3,
+                             d_lr=1e-3, d_steps=1, width=128)
     add = parser.add_argument
-    add("--model", choices=MODELS, default="composer", help="who plays and who judges; shared-noise "
-        "and one-critic are jamming with one half of hybrid each")
+    add("--model", choices=MODELS, default="composer", help="who plays and who judges; "
+        "shared-noise and one-critic: jamming with that alone of hybrid")
     add("--output", choices=("fading", "straight", "gumbel", "softmax"), default="fading",
-        help="what is played in training: ever more the likeliest symbol, always the likeliest, "
-        "a random one, or all at once, in softmax's shares")
+        help="in training: ever more the likeliest symbol, that alone, a random one, or a mixture")
     add("--measure", type=training.from_zero(10_000, int), default=500, metavar="N",
         help="phrases to measure at the end; 0: neither figures nor sound")
     return parser
@@ -121,30 +117,28 @@ def pictures(settings: argparse.Namespace, parts: dict[str, Any]) -> metrics.Pia
 def train(settings: argparse.Namespace) -> None:
     parts, game = build(settings), losses.Wasserstein()
     G, critics, average = parts.values()
-    each = VOICES // len(critics.layers)  # what each critic hears
-    heard = [slice(voice, voice + each) for voice in range(0, VOICES, each)]
+    each = VOICES // len(critics.layers)
+    judges = [(C, slice(i * each, (i + 1) * each)) for i, C in enumerate(critics.layers)]
     adam_g = Adam(G.parameters(), settings.lr, betas=BETAS)
     adam_c = Adam(critics.parameters(), settings.d_lr, betas=BETAS)
-    batches = datasets.Batches(datasets.to_rolls(datasets.chorales()),
-                               batch_size=settings.batch_size, seed=settings.seed)
+    bach, drawn = datasets.to_rolls(datasets.chorales()), pictures(settings, parts)
+    batches = datasets.Batches(bach, batch_size=settings.batch_size, seed=settings.seed)
     learners = {"Adam of G": adam_g, "Adam of the critics": adam_c, "batches": batches}
-    drawn = pictures(settings, parts)
     run = training.Run(settings, parts | learners, drawn.draw, reading=game.reading)
     for _ in run:
-        G.chance = {"fading": run.time_left, "gumbel": 1.0}.get(settings.output, 0.0)
         falling = min(1, 2 * run.time_left)
         adam_g.lr, adam_c.lr = settings.lr * falling, settings.d_lr * falling
+        # A little chance is left: without, short notes that do not fit come back.
+        G.chance = {"fading": max(LEAST, run.time_left), "gumbel": 1.0}.get(settings.output, 0.0)
 
         # (1) Update the critics: minimise E C(G(z)) - E C(x) + 10 E (|slope of C at u| - 1)^2.
         for _ in range(settings.d_steps):
             rolls = Tensor(next(batches)[0].astype(xp.float32))
             with no_grad():
                 fake = G(Tensor(random_normal(settings.batch_size, G.latent)))
-            c_loss = penalty = Tensor(0.0)
-            for C, voices in zip(critics.layers, heard, strict=True):
-                x, y = rolls[:, :, voices], fake[:, :, voices]
-                c_loss = c_loss + game.discriminator(C(x), C(y))
-                penalty = penalty + losses.gradient_penalty(C, x, y)
+            heard = [(C, rolls[:, :, voices], fake[:, :, voices]) for C, voices in judges]
+            c_loss = sum(game.discriminator(C(x), C(y)) for C, x, y in heard)
+            penalty = sum(losses.gradient_penalty(C, x, y) for C, x, y in heard)
             adam_c.zero_grad()
             (c_loss + PENALTY * penalty).backward()
             adam_c.step()
@@ -152,8 +146,7 @@ def train(settings: argparse.Namespace) -> None:
         # (2) Update G: minimise -E C(G(z)).
         fake = G(Tensor(random_normal(settings.batch_size, G.latent)))
         with critics.frozen():
-            g_loss = sum(game.generator(C(fake[:, :, voices]))
-                         for C, voices in zip(critics.layers, heard, strict=True))
+            g_loss = sum(game.generator(C(fake[:, :, voices])) for C, voices in judges)
         adam_g.zero_grad()
         g_loss.backward()
         adam_g.step()
