@@ -91,12 +91,11 @@ class Band(Module):
 def options() -> argparse.ArgumentParser:
     parser = training.parser("musegan", __doc__, steps=2500, batch_size=32, latent=64, lr=1e-3,
                              d_lr=1e-3, d_steps=1, width=128)
-    add = parser.add_argument
-    add("--model", choices=MODELS, default="composer", help="who plays and who judges; "
+    parser.add_argument("--model", choices=MODELS, default="composer", help="who plays and judges; "
         "shared-noise and one-critic: jamming with that alone of hybrid")
-    add("--output", choices=("fading", "straight", "gumbel", "softmax"), default="fading",
-        help="in training: ever more the likeliest symbol, that alone, a random one, or a mixture")
-    add("--measure", type=training.from_zero(10_000, int), default=500, metavar="N",
+    parser.add_argument("--output", choices=("fading", "straight", "gumbel", "softmax"),
+        default="fading", help="in training: more and more the likeliest, it alone, any, or a mix")
+    parser.add_argument("--measure", type=training.from_zero(10_000, int), default=500, metavar="N",
         help="phrases to measure at the end; 0: neither figures nor sound")
     return parser
 
