@@ -26,7 +26,7 @@ from tinygan.layers import Conv2d, Dense, Flatten, LeakyReLU, Module, ReLU, Resh
 from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-VOICES, BEATS, BETAS, PENALTY, LEAST = 4, STEPS // BEAT, (0.5, 0.9), 10.0, 0.1
+VOICES, BEATS, BETAS, PENALTY, LEAST = 4, STEPS // BEAT, (0.5, 0.9), 10.0, 0.15
 MODELS = {  # how many generators, whether they share half of z, how many critics
     "composer": (1, 0, 1), "jamming": (4, 0, 4), "hybrid": (4, 1, 1),
     "shared-noise": (4, 1, 4), "one-critic": (4, 0, 1)}
@@ -89,7 +89,7 @@ class Band(Module):
 
 
 def options() -> argparse.ArgumentParser:
-    parser = training.parser("musegan", __doc__, steps=2500, batch_size=32, latent=64, lr=1e-3,
+    parser = training.parser("musegan", __doc__, steps=1200, batch_size=32, latent=64, lr=1e-3,
                              d_lr=1e-3, d_steps=1, width=128)
     parser.add_argument("--model", choices=MODELS, default="composer", help="who plays and judges; "
         "shared-noise and one-critic: jamming with that alone of hybrid")
