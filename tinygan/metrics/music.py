@@ -142,8 +142,9 @@ class PianoRolls:
         return datasets.from_rolls(training.apply(self.generate, latents))
 
     def draw(self, path: Path) -> None:
-        """Write the rolls of eight phrases as a PNG."""
-        plots.save_rolls(self.phrases(8), path)
+        """Write the rolls of eight phrases, and four of Bach's below them, as a PNG."""
+        both = zip(self.phrases(8), _four_of_bach(), strict=True)
+        plots.save_rolls(Phrases(*map(numpy.concatenate, both)), path)
 
 
 def report_music(settings: argparse.Namespace, drawn: PianoRolls) -> None:
@@ -172,9 +173,15 @@ def report_music(settings: argparse.Namespace, drawn: PianoRolls) -> None:
     plots.save_music({
         settings.model.capitalize(): four,
         "Nearest training phrases": _rows(train, nearest_phrases(four, train)[0]),
-        "Bach, held out": _rows(held_out, slice(1, None, len(held_out.pitch) // 4)),
+        "Bach, held out": _four_of_bach(),
     }, settings.out / "samples.html")
     print("To see and to hear: samples.html, and the phrases joined as .wav and .mid beside it.")
+
+
+def _four_of_bach() -> Phrases:
+    """Four held-out phrases, of four chorales."""
+    bach = datasets.chorales("held-out")
+    return _rows(bach, slice(1, None, len(bach.pitch) // 4))
 
 
 def _rows(phrases: Phrases, which: slice | numpy.ndarray) -> Phrases:
