@@ -12,8 +12,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from tinygan import metrics, plots
-from tinygan.datasets import Phrases, chorales
+from tinygan import Tensor, metrics, plots
+from tinygan.backend import to_device
+from tinygan.datasets import Phrases, chorales, to_rolls
 from tinygan.metrics import music_figures, nearest_phrases
 from tinygan.metrics.music import different_chorales, random_notes, tonal_distance
 from tinygan.plots import music
@@ -139,8 +140,9 @@ def test_a_phrase_is_the_nearest_to_itself(bach):
 
 
 def test_the_report_stands_between_floors_and_bach(bach, tmp_path, capsys):
-    settings = argparse.Namespace(model="composer", out=tmp_path)
-    metrics.report_music(settings, some(bach, *range(20)))
+    settings = argparse.Namespace(model="composer", out=tmp_path, measure=20)
+    asked = argparse.Namespace(phrases=lambda count: some(bach, *range(count)))
+    metrics.report_music(settings, asked)
     rows = json.loads((tmp_path / "figures.json").read_text())
     assert [*rows] == ["random notes", "voices of different chorales", "composer",
                        "Bach, to train on", "Bach, held out"]
@@ -148,6 +150,22 @@ def test_the_report_stands_between_floors_and_bach(bach, tmp_path, capsys):
     assert "dissonant" in capsys.readouterr().out
     with numpy.load(tmp_path / "figures.npz") as arrays:
         assert arrays["pitch"].shape == arrays["onset"].shape == (20, 32, 4)
+    page = (tmp_path / "samples.html").read_text()
+    assert re.findall("<h2>(.*)</h2>", page) == [
+        "Composer", "Nearest training phrases", "Bach, held out"]
+    assert page.count("<audio") == 12 and (tmp_path / "nearest.mid").exists()
+
+
+def test_a_generator_s_phrases_are_always_of_the_same_latents(bach, tmp_path):
+    def generate(z):
+        rows = (1000 * abs(z.numpy()[:, 0]) % 400).astype(int)
+        return Tensor(to_device(to_rolls(some(bach, *rows))))
+
+    drawn = metrics.PianoRolls(generate, 3, seed=4)
+    numpy.testing.assert_array_equal(drawn.phrases(5).pitch, drawn.phrases(8).pitch[:5])
+    assert (drawn.phrases(8).pitch != metrics.PianoRolls(generate, 3).phrases(8).pitch).any()
+    drawn.draw(tmp_path / "rolls.png")
+    assert Image.open(tmp_path / "rolls.png").size == (3 * (4 * 97 - 1), 3 * (3 * 59 - 1))
 
 
 # ---------------------------------------------------------------- to see and to hear

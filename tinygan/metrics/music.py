@@ -51,8 +51,8 @@ def music_figures(phrases: Phrases, bach: Phrases) -> dict[str, float]:
     single = onset[:, :-1] & (onset[:, 1:] | ~sounds[:, 1:])
     bars = pitch.reshape(len(pitch), -1, BAR, pitch.shape[2])
     classes = sum(((bars > 0) & (bars % 12 == k)).any(axis=2).astype(int) for k in range(12))
-    notes = [voice[starts] for voice, starts in zip(_by_voice(pitch), _by_voice(onset), strict=True)]
-    leaps = abs(numpy.concatenate([numpy.diff(voice) for voice in notes]))
+    voices = zip(_by_voice(pitch), _by_voice(onset), strict=True)
+    leaps = abs(numpy.concatenate([numpy.diff(voice[starts]) for voice, starts in voices]))
     return {name: float(value) for name, value in {
         "dissonant": dissonant.mean(),
         "chords": abs(_chords(phrases) - _chords(bach)).sum() / 2,
@@ -90,7 +90,7 @@ def tonal_distance(phrases: Phrases) -> float:
     circles = (1, 7 * numpy.pi / 6), (1, 3 * numpy.pi / 2), (0.5, 2 * numpy.pi / 3)
     points = numpy.stack([r * wave(a * numpy.arange(12)) for r, a in circles
                           for wave in (numpy.sin, numpy.cos)], axis=1)  # (12, 6)
-    pitch = phrases.pitch.reshape(-1, BEAT, phrases.pitch.shape[2]).astype(int)  # B beats: (B, 4, V)
+    pitch = phrases.pitch.reshape(-1, BEAT, phrases.pitch.shape[2]).astype(int)  # B beats, 4, V
     sounding = (pitch > 0).sum(axis=1)  # (B, V)
     sums = (points[pitch % 12] * (pitch > 0)[..., None]).sum(axis=1)  # (B, V, 6)
     total = count = 0
@@ -123,8 +123,10 @@ def nearest_phrases(
     phrases: Phrases, others: Phrases
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """For each phrase the row of the one in others with most equal pitches, and their share."""
-    equal = [(others.pitch == pitch).mean(axis=(1, 2)) for pitch in phrases.pitch]
-    return numpy.array([row.argmax() for row in equal]), numpy.array([row.max() for row in equal])
+    flat, known = (some.pitch.reshape(len(some.pitch), -1) for some in (phrases, others))
+    equal = [numpy.count_nonzero(known == pitches, axis=1) for pitches in flat]
+    rows = numpy.array([counts.argmax() for counts in equal])
+    return rows, numpy.array([counts.max() for counts in equal]) / flat.shape[1]
 
 
 class PianoRolls:
