@@ -31,9 +31,9 @@ def chorales(part: str = "train") -> Phrases:
     """Phrases of 32 steps of the chorales in 4/4, one from every bar on, in C major or A minor.
 
     Of 328 chorales every tenth is "held-out", all of it, so that no phrase to "train" on is of
-    the same chorale. All are moved to one key, the short way, up or down. Moved further, a phrase
-    would be in another key; so what is added to train on is moved by an octave alone, wherever
-    each voice stays among the pitches that Bach gives it in any chorale: one phrase in seven.
+    the same chorale. All are moved to one key, the short way, up or down. Any other way but an
+    octave would leave that key, so the 817 phrases that are added to the 3,600 to train on are
+    copies an octave away, where each voice stays among the pitches that Bach ever gives it.
     A phrase that begins within a note begins with that note. Their source: data/README.md.
     """
     check_part(part)
@@ -77,7 +77,7 @@ def performed(symbols: Tensor) -> Tensor:
     """What sounds when each voice plays its symbols: (N, T, V, S) to rolls (N, T, V, S).
 
     A symbol is 1 among zeros, or a mixture whose sum is 1. With p the first 38 and h that to HOLD,
-    sounds[t] = p[t] + h[t] sounds[t - 1]. To hold where nothing sounds, as at the start, is to rest.
+    sounds[t] = p[t] + h[t] sounds[t - 1]. To hold at the start, where nothing sounds, is to rest.
     """
     begins, hold = symbols[..., :HOLD], symbols[..., HOLD:]
     sounds = [concatenate([begins[:, 0, :, :REST], begins[:, 0, :, REST:] + hold[:, 0]], axis=2)]

@@ -42,9 +42,9 @@ from .strangeness import (
 from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
-    "CEILING", "OneDigit", "PhotographPieces", "PianoRolls", "Region", "Scores", "accuracy", "accuracy_from",
-    "accuracy_score", "auroc", "classical_scores", "colour_figures", "count_modes", "cross_entropy",
-    "digits_option", "frechet_distance", "gaussian_fit", "gradient_ratio",
+    "CEILING", "OneDigit", "PhotographPieces", "PianoRolls", "Region", "Scores", "accuracy",
+    "accuracy_from", "accuracy_score", "auroc", "classical_scores", "colour_figures", "count_modes",
+    "cross_entropy", "digits_option", "frechet_distance", "gaussian_fit", "gradient_ratio",
     "intersection_over_union", "judge_strokes", "kernel_distance", "measure", "music_figures",
     "nearest_phrases", "one_digit", "over_digits", "pasted_strokes", "patch_distance",
     "period_pattern", "photograph_figures", "precision_and_recall", "psnr", "report_colours",

@@ -28,8 +28,8 @@ PICTURES = 40  # in a run
 LEFT = (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.*", "samples.*", "curves.png",
         "interpolation.png", "roc.png", "strange.png", "marked.png", "digit-?.png", "sheet.png",
         "colour.png", "photographs.png", "enlarged.png", "*.wav", "*.mid")
-UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*",
-              ".*.wav.*", ".*.mid.*", ".*.html.*", "samples/.*.png.*")  # what a killed run was writing
+UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*", ".*.wav.*",
+              ".*.mid.*", ".*.html.*", "samples/.*.png.*")  # what a killed run was writing
 
 
 class Run:
