@@ -26,8 +26,8 @@ from tinygan.layers import Conv2d, Dense, Flatten, LeakyReLU, Module, ReLU, Resh
 from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
-VOICES, BEATS, BETAS, PENALTY, LEAST = 4, STEPS // BEAT, (0.5, 0.9), 10.0, 0.15
-MODELS = {  # how many generators, whether they share half of z, how many critics
+VOICES, BEATS, BETAS, PENALTY, LEAST = 4, STEPS // BEAT, (0.5, 0.9), 10.0, 0.2
+MODELS = {  # generators, whether they share half of z, critics; four are half as wide as one
     "composer": (1, 0, 1), "jamming": (4, 0, 4), "hybrid": (4, 1, 1),
     "shared-noise": (4, 1, 4), "one-critic": (4, 0, 1)}
 
@@ -103,9 +103,10 @@ def options() -> argparse.ArgumentParser:
 def build(settings: argparse.Namespace) -> dict[str, Any]:
     players, shared, critics = MODELS[settings.model]
     shared = settings.latent // 2 * shared
-    G = Band([generator(settings.latent, settings.width, VOICES // players)
-              for _ in range(players)], shared, settings.latent - shared, settings.output)
-    C = Sequential(*(critic(settings.width, VOICES // critics) for _ in range(critics)))
+    width_g, width_c = (settings.width // math.isqrt(count) for count in (players, critics))
+    G = Band([generator(settings.latent, width_g, VOICES // players) for _ in range(players)],
+             shared, settings.latent - shared, settings.output)
+    C = Sequential(*(critic(width_c, VOICES // critics) for _ in range(critics)))
     return {"G": G, "critics": C, "average of G": ExponentialMovingAverage(G, decay=0.99)}
 
 
@@ -116,7 +117,7 @@ def pictures(settings: argparse.Namespace, parts: dict[str, Any]) -> metrics.Pia
 def train(settings: argparse.Namespace) -> None:
     parts, game = build(settings), losses.Wasserstein()
     G, critics, average = parts.values()
-    each = VOICES // len(critics.layers)
+    each = VOICES // len(critics.layers)  # voices that a critic hears
     judges = [(C, slice(i * each, (i + 1) * each)) for i, C in enumerate(critics.layers)]
     adam_g = Adam(G.parameters(), settings.lr, betas=BETAS)
     adam_c = Adam(critics.parameters(), settings.d_lr, betas=BETAS)
@@ -132,20 +133,19 @@ def train(settings: argparse.Namespace) -> None:
 
         # (1) Update the critics: minimise E C(G(z)) - E C(x) + 10 E (|slope of C at u| - 1)^2.
         for _ in range(settings.d_steps):
-            rolls = Tensor(next(batches)[0].astype(xp.float32))
+            real = Tensor(next(batches)[0].astype(xp.float32))
             with no_grad():
                 fake = G(Tensor(random_normal(settings.batch_size, G.latent)))
-            heard = [(C, rolls[:, :, voices], fake[:, :, voices]) for C, voices in judges]
-            c_loss = sum(game.discriminator(C(x), C(y)) for C, x, y in heard)
-            penalty = sum(losses.gradient_penalty(C, x, y) for C, x, y in heard)
+            c_loss = sum(game.discriminator(C(real[:, :, v]), C(fake[:, :, v])) for C, v in judges)
+            slope = sum(losses.gradient_penalty(C, real[:, :, v], fake[:, :, v]) for C, v in judges)
             adam_c.zero_grad()
-            (c_loss + PENALTY * penalty).backward()
+            (c_loss + PENALTY * slope).backward()
             adam_c.step()
 
         # (2) Update G: minimise -E C(G(z)).
         fake = G(Tensor(random_normal(settings.batch_size, G.latent)))
         with critics.frozen():
-            g_loss = sum(game.generator(C(fake[:, :, voices])) for C, voices in judges)
+            g_loss = sum(game.generator(C(fake[:, :, v])) for C, v in judges)
         adam_g.zero_grad()
         g_loss.backward()
         adam_g.step()
