@@ -14,6 +14,7 @@ from .colours import colour_figures, report_colours
 from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
 from .distances import Region, frechet_distance, kernel_distance, precision_and_recall
 from .modes import count_modes, report_modes
+from .music import PianoRolls, music_figures, nearest_phrases, report_music
 from .photographs import (
     PhotographPieces,
     gradient_ratio,
@@ -41,13 +42,14 @@ from .strangeness import (
 from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
-    "CEILING", "OneDigit", "PhotographPieces", "Region", "Scores", "accuracy", "accuracy_from",
-    "accuracy_score", "auroc", "classical_scores", "colour_figures", "count_modes", "cross_entropy",
-    "digits_option", "frechet_distance", "gaussian_fit", "gradient_ratio",
-    "intersection_over_union", "judge_strokes", "kernel_distance", "measure", "one_digit",
-    "over_digits", "pasted_strokes", "patch_distance", "period_pattern", "photograph_figures",
-    "precision_and_recall", "psnr", "report_colours", "report_digits", "report_few", "report_modes",
-    "report_photographs", "report_round_trips", "report_translations", "roc_curve",
-    "shipped_classifier", "squared_distances", "ssim", "structural_similarity", "subjects",
-    "texture_distance", "train_classifier",
+    "CEILING", "OneDigit", "PhotographPieces", "PianoRolls", "Region", "Scores", "accuracy",
+    "accuracy_from", "accuracy_score", "auroc", "classical_scores", "colour_figures", "count_modes",
+    "cross_entropy", "digits_option", "frechet_distance", "gaussian_fit", "gradient_ratio",
+    "intersection_over_union", "judge_strokes", "kernel_distance", "measure", "music_figures",
+    "nearest_phrases", "one_digit", "over_digits", "pasted_strokes", "patch_distance",
+    "period_pattern", "photograph_figures", "precision_and_recall", "psnr", "report_colours",
+    "report_digits", "report_few", "report_modes", "report_music", "report_photographs",
+    "report_round_trips", "report_translations", "roc_curve", "shipped_classifier",
+    "squared_distances", "ssim", "structural_similarity", "subjects", "texture_distance",
+    "train_classifier",
 ]
