@@ -12,6 +12,7 @@ from ..backend import to_host
 from ..functions import concatenate, stack
 from ..tensor import Tensor
 from .downloads import check_part
+from .pairs import part_of
 
 BEAT, BAR, STEPS = 4, 16, 32  # steps in a quarter note, in a bar of 4/4, in a phrase
 _HOP = 16
@@ -25,6 +26,16 @@ class Phrases(NamedTuple):
 
     pitch: numpy.ndarray  # uint8 (N, T, V): a MIDI number, 60 is middle C; 0 is a rest
     onset: numpy.ndarray  # bool (N, T, V): whether a note starts at this step
+
+    def rows(self, which: slice | numpy.ndarray) -> "Phrases":
+        """The phrases of these rows."""
+        return Phrases(*(array[which] for array in self))
+
+
+def voice_ranges(pitch: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The lowest and the highest pitch that sounds in each voice: (..., V) -> (V,), (V,)."""
+    voices = pitch.reshape(-1, pitch.shape[-1]).T
+    return numpy.array([voice[voice > 0].min() for voice in voices]), voices.max(axis=1)
 
 
 def chorales(part: str = "train") -> Phrases:
@@ -41,8 +52,7 @@ def chorales(part: str = "train") -> Phrases:
     with numpy.load(path, allow_pickle=False) as file:
         pitch, onset, start, tonic, minor, meter = (
             file[name] for name in ("pitch", "onset", "start", "tonic", "minor", "meter"))
-    common = [i for i in numpy.flatnonzero(meter == "4/4")]
-    chosen = [i for row, i in enumerate(common) if (row % 10 == 0) == (part == "held-out")]
+    chosen = part_of(numpy.flatnonzero(meter == "4/4"), part, path)
     firsts = [(i, first) for i in chosen
               for first in range(start[i], start[i + 1] - STEPS + 1, _HOP)]
     rows = numpy.array([first for _, first in firsts])[:, None] + numpy.arange(STEPS)  # (N, T)
@@ -51,9 +61,9 @@ def chorales(part: str = "train") -> Phrases:
     written, onset = pitch[rows].astype(int), onset[rows]
     copies = [(shift, numpy.full(len(rows), True))]
     if part == "train":
-        lowest = [voice[voice > 0].min() for voice in pitch.T]
+        lowest, highest = voice_ranges(pitch)
         for other in shift - 12, shift + 12:
-            inside = (written + other >= lowest) & (written + other <= pitch.max(axis=0))
+            inside = (written + other >= lowest) & (written + other <= highest)
             copies.append((other, (inside | (written == 0)).all(axis=(1, 2))))
     moved = numpy.concatenate([numpy.where(written, written + by, 0)[kept] for by, kept in copies])
     onset = numpy.concatenate([onset[kept] for _, kept in copies])

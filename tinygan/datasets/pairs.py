@@ -93,7 +93,7 @@ def pairs(
         return [picture(place, size, count, half)
                 for (place, half), count in zip(both, channels, strict=True)]
 
-    read_pairs = read_all(_part_of(sorted(halves), part, path), read)
+    read_pairs = read_all(part_of(sorted(halves), part, path), read)
     return Pairs(*(numpy.stack(images) for images in zip(*read_pairs, strict=True)))
 
 
@@ -122,7 +122,7 @@ def unpaired(
     ordered = reversed(places) if reverse else places
     kinds = [folder(place, size, count).images
              for place, count in zip(ordered, channels, strict=True)]
-    return Pairs(*(images if split else numpy.stack(_part_of(images, part, path))
+    return Pairs(*(images if split else numpy.stack(part_of(images, part, path))
                    for images in kinds))
 
 
@@ -168,7 +168,7 @@ def _pairs_in(path: Path) -> dict[Path, tuple[Half, Half]]:
             for stem in one.keys() & other.keys()}
 
 
-def _part_of(items: Any, part: str, path: Path) -> list[Any]:
+def part_of(items: Any, part: str, path: Path) -> list[Any]:
     """Every tenth, beginning with the first, which are held out, or the others."""
     if len(items) < 2:
         raise DataError(f"{path} holds one image or pair: expected more, to hold every tenth out")

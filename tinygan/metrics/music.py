@@ -18,7 +18,7 @@ import numpy
 
 from .. import datasets, plots, training
 from ..datasets import Phrases
-from ..datasets.chorales import BAR, BEAT
+from ..datasets.chorales import BAR, BEAT, voice_ranges
 from ..tensor import Tensor
 
 _SCALE = (0, 2, 4, 5, 7, 9, 11)  # pitch classes of C major, and of A minor without accidentals
@@ -113,9 +113,7 @@ def different_chorales(bach: Phrases, seed: int = 0) -> Phrases:
 def random_notes(bach: Phrases, seed: int = 0) -> Phrases:
     """As many phrases of notes that are new at each step, anywhere in the range of the voice."""
     random = numpy.random.default_rng(seed)
-    lowest = [voice[voice > 0].min() for voice in bach.pitch.reshape(-1, bach.pitch.shape[2]).T]
-    highest = bach.pitch.max(axis=(0, 1))
-    pitch = random.integers(lowest, highest, size=bach.pitch.shape, endpoint=True)
+    pitch = random.integers(*voice_ranges(bach.pitch), size=bach.pitch.shape, endpoint=True)
     return Phrases(pitch.astype(numpy.uint8), numpy.ones(pitch.shape, dtype=bool))
 
 
@@ -136,16 +134,15 @@ class PianoRolls:
     """
 
     def __init__(self, generate: Callable[[Tensor], Tensor], latent: int, *, seed: int = 0):
-        self.generate, self.latent, self.seed = generate, latent, seed + 1
+        self.rolls, self.seed = training.Pictures(generate, latent), seed + 1
+        self.bach = _four_of(datasets.chorales("held-out"))
 
     def phrases(self, count: int) -> Phrases:
-        random = numpy.random.default_rng(self.seed)
-        latents = random.standard_normal((count, self.latent), dtype=numpy.float32)
-        return datasets.from_rolls(training.apply(self.generate, latents))
+        return datasets.from_rolls(self.rolls.samples(count, self.seed))
 
     def draw(self, path: Path) -> None:
         """Write the rolls of eight phrases, and four of Bach's below them, as a PNG."""
-        both = zip(self.phrases(8), _four_of_bach(), strict=True)
+        both = zip(self.phrases(8), self.bach, strict=True)
         plots.save_rolls(Phrases(*map(numpy.concatenate, both)), path)
 
 
@@ -167,24 +164,19 @@ def report_music(settings: argparse.Namespace, drawn: PianoRolls) -> None:
     }
     rows = {name: music_figures(some, held_out) for name, some in made.items()}
     for name in settings.model, "Bach, held out":
-        few = _rows(made[name], slice(None, None, max(1, len(made[name].pitch) // 100)))
+        few = made[name].rows(slice(None, None, max(1, len(made[name].pitch) // 100)))
         rows[name]["copied"] = float(nearest_phrases(few, train)[1].mean())
     del rows["Bach, held out"]["chords"]  # 0: they are what the others are compared with
     training.report(settings.out, rows, phrases._asdict())
-    four = _rows(phrases, slice(4))
+    four = phrases.rows(slice(4))
     plots.save_music({
         settings.model.capitalize(): four,
-        "Nearest training phrases": _rows(train, nearest_phrases(four, train)[0]),
-        "Bach, held out": _four_of_bach(),
+        "Nearest training phrases": train.rows(nearest_phrases(four, train)[0]),
+        "Bach, held out": _four_of(held_out),
     }, settings.out / "samples.html")
     print("To see and to hear: samples.html, and the phrases joined as .wav and .mid beside it.")
 
 
-def _four_of_bach() -> Phrases:
-    """Four held-out phrases, of four chorales."""
-    bach = datasets.chorales("held-out")
-    return _rows(bach, slice(1, None, len(bach.pitch) // 4))
-
-
-def _rows(phrases: Phrases, which: slice | numpy.ndarray) -> Phrases:
-    return Phrases(*(array[which] for array in phrases))
+def _four_of(bach: Phrases) -> Phrases:
+    """Four phrases, of four chorales."""
+    return bach.rows(slice(1, None, len(bach.pitch) // 4))

@@ -126,7 +126,7 @@ def save_music(rows: Mapping[str, Phrases], path: Path) -> None:
             picture = io.BytesIO()
             grid(image[None], 1).save(picture, format="PNG")
             embedded = [base64.b64encode(data).decode() for data in (
-                picture.getvalue(), wav(Phrases(*(array[i : i + 1] for array in phrases))))]
+                picture.getvalue(), wav(phrases.rows(slice(i, i + 1))))]
             page.append("<figure><img src='data:image/png;base64,{}'>"
                         "<audio controls src='data:audio/wav;base64,{}'></audio></figure>"
                         .format(*embedded))
