@@ -134,6 +134,8 @@ def _named(prefix: str, value: Any) -> Iterator[tuple[str, Tensor | Module]]:
     for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
         if isinstance(item, Tensor | Module):
             yield f"{prefix}{name}", item
+        elif not hasattr(item, "__iter__"):  # most attributes are numbers
+            continue
         elif isinstance(item, Mapping | list | tuple | deque):
             yield from _named(f"{prefix}{name}.", item)
         elif isinstance(item, Set | ValuesView) or str(getattr(item, "dtype", "")) == "object":
