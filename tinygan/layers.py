@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from . import convolution, functions
-from .backend import generator, random_normal, to_device, to_host, xp
+from .backend import random_integers, random_normal, random_uniform, to_device, to_host, xp
 from .tensor import Tensor
 
 
@@ -249,8 +249,8 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = generator.random(x.shape, dtype=numpy.float32) >= self.rate
-        return x * to_device(kept.astype(x.dtype) * (1 / (1 - self.rate)))
+        kept = random_uniform(*x.shape) >= self.rate
+        return x * (kept.astype(x.dtype) * (1 / (1 - self.rate)))
 
 
 class RandomTranslation(Module):
@@ -266,8 +266,8 @@ class RandomTranslation(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.max_shift == 0:
             return x
-        moves = generator.integers(-self.max_shift, self.max_shift + 1, size=(2, len(x)))
-        return functions.translate(x, *to_device(moves))
+        moves = random_integers(-self.max_shift, self.max_shift + 1, 2, len(x), axis=1)
+        return functions.translate(x, *moves)
 
 
 class OneHotCode(Module):
