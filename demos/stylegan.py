@@ -118,7 +118,7 @@ def options() -> argparse.ArgumentParser:
 def build(settings: argparse.Namespace) -> dict[str, Any]:
     size, channels = settings.size, settings.channels
     G = Generator(settings.latent, settings.mapping, size, channels, settings.width)
-    D = networks.dcgan_discriminator(size, channels, settings.width, deviation=True)
+    D = networks.dcgan_discriminator(size, channels, 2 * settings.width, deviation=True)
     return {"G": G, "D": D, "average of G": ExponentialMovingAverage(G, decay=0.998)}
 
 
