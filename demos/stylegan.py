@@ -8,14 +8,12 @@ convolution on the way to full size, and noise n is there for what is random in 
     w = f(z / |z|),   x_0 = constant,   x_l = LeakyReLU(conv(x_(l-1); style w) + b_l n_l)
 
 Mixing regularisation: some images get the styles of their later layers from another z. Layers can't
-count on one another then, and the face of one w goes with the clothes of another. Departures: small
-images and networks, DCGAN's D, neither blur nor path length regularisation. At the end: figures of
-samples, of mixed and of truncated ones, paths in Z and in W, what follows which styles; pictures of
-the papers: mixed.png, noise.png, truncation.png, interpolation.png.
+count on one another then, and one w's face goes with another's clothes. Departures: small images
+and networks, DCGAN's D, neither blur nor path length regularisation. At the end: figures of samples,
+mixed and truncated ones, paths in Z and in W, and what follows which styles; the papers' pictures.
 """
 
 import argparse
-import itertools
 import math
 from typing import Any
 
@@ -23,85 +21,61 @@ import numpy
 
 from tinygan import Tensor, datasets, losses, metrics, networks, no_grad, training
 from tinygan.backend import generator, random_normal, to_device, xp
-from tinygan.datasets import from_bytes
 from tinygan.functions import concatenate, leaky_relu, sqrt, tanh, where
 from tinygan.layers import Dense, Module, Parameter, Upsample
-from tinygan.losses import R1_EVERY
 from tinygan.normalization import ModulatedConv2d
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
 BETAS, SLOWER = (0.0, 0.99), 3  # f learns three times more slowly, in the paper a hundred times
 
 
-class Mapping(Module):
-    """z (N, Z) to w (N, Z). Only the direction of z counts."""
-
-    def __init__(self, latent: int, depth: int):
-        scale = SLOWER * math.sqrt(2 / latent)
-        self.layers = [Dense(latent, latent, scale=scale) for _ in range(depth)]
-
-    def forward(self, z: Tensor) -> Tensor:
-        w = z / sqrt((z * z).mean(axis=1, keepdims=True) + 1e-8)
-        for layer in self.layers:  # Adam's steps are small beside weights that are divided again
-            w = leaky_relu(layer(w) / SLOWER)
-        return w
-
-
-class StyledLayer(Module):
-    """x (N, S, S, inputs), w (N, W) and noise (N, S, S, 1) to (N, S, S, outputs)."""
-
-    def __init__(self, inputs: int, outputs: int, latent: int):
-        self.convolution = ModulatedConv2d(inputs, outputs, latent=latent)
-        self.strength = Parameter(xp.zeros(1, dtype=xp.float32))  # of the noise
-
-    def forward(self, x: Tensor, w: Tensor, noise: Any) -> Tensor:
-        return leaky_relu(self.convolution(x, w) + self.strength * noise) * math.sqrt(2)
-
-
 class Generator(Module):
     """z (N, Z) to images (N, S, S, C): one layer at 4 x 4 pixels, two at each larger size.
 
-    Each size adds its colours to the image of the size before, enlarged. sides: of each layer.
+    A size adds its colours to those of the size before, enlarged. sides: S of each of L layers.
     """
 
     def __init__(self, latent: int, depth: int, size: int, channels: int, width: int):
         sizes = int(math.log2(size / 4)) + 1
         if size != 2 ** (sizes + 1):
             raise training.UsageError(f"--size {size} is not 4, 8, 16, 32 or so on")
-        widths = [min(3, sizes - i) * width for i in range(sizes)]              # 48, 32, 16
-        steps = [(widths[0], widths[0])]
-        for before, after in itertools.pairwise(widths):
-            steps += [(before, after), (after, after)]
-        self.mapping, self.double = Mapping(latent, depth), Upsample(2)
+        self.sides = [2 ** ((layer + 5) // 2) for layer in range(2 * sizes - 1)]
+        widths = [min(3, size // side) * width for side in self.sides]  # 48, 32, 32, 16, 16
+        scale = SLOWER * math.sqrt(2 / latent)
+        self.dense = [Dense(latent, latent, scale=scale) for _ in range(depth)]
         self.constant = Parameter(random_normal(1, 4, 4, widths[0]))
-        self.layers = [StyledLayer(*step, latent) for step in steps]
-        self.sides = [2 ** ((layer + 5) // 2) for layer in range(len(steps))]   # 4, 8, 8, 16, 16
+        self.layers = [ModulatedConv2d(before, after, latent=latent)
+                       for before, after in zip([widths[0], *widths], widths, strict=False)]
+        self.strength = Parameter(xp.zeros(len(widths), dtype=xp.float32))  # of the noise
         self.colours = [ModulatedConv2d(width, channels, latent=latent, kernel=1, demodulate=False)
-                        for width in widths]
+                        for width in widths[::2]]
+        self.double = Upsample(2)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.synthesis(concatenate([self.mapping(z)[:, None]] * len(self.layers), axis=1))
 
-    def synthesis(self, styles: Tensor, noise: Any = None) -> Tensor:
-        """Styles (N, L, W), one for each layer, and noise for all pixels of all layers (N, P)."""
-        noise, start = self.noise(len(styles)) if noise is None else noise, 0
-        x, image = concatenate([self.constant] * len(styles)), 0.0
-        for number, (layer, side) in enumerate(zip(self.layers, self.sides, strict=True)):
-            w, end = styles[:, number], start + side**2
-            if number % 2:  # the first of a size
-                x, image = self.double(x), self.double(image)
-            x = layer(x, w, noise[:, start:end].reshape(-1, side, side, 1))
-            if number % 2 == 0:  # the last of a size
-                image = image + self.colours[number // 2](x, w)
-            start = end
-        return tanh(0.5 * image)
+    def mapping(self, z: Tensor) -> Tensor:
+        """w (N, Z). Only the direction of z counts."""
+        w = z / sqrt((z * z).mean(axis=1, keepdims=True) + 1e-8)
+        for layer in self.dense:  # Adam's steps are small beside weights that are divided again
+            w = leaky_relu(layer(w) / SLOWER)
+        return w
 
-    def noise(self, count: int) -> Any:
-        """N(0, 1); after training always the same."""
-        shape = count, sum(side**2 for side in self.sides)
-        if self.training:
-            return random_normal(*shape)
-        return to_device(numpy.random.default_rng(0).standard_normal(shape, dtype=numpy.float32))
+    def synthesis(self, styles: Tensor, noise: Any = None) -> Tensor:
+        """Styles (N, L, W), one for each layer, and noise (N, P), for all pixels, to images."""
+        n, ends = len(styles), numpy.cumsum([side**2 for side in self.sides]).tolist()
+        if noise is None:
+            noise = random_normal(n, ends[-1]) if self.training else xp.zeros((n, ends[-1]), "f")
+        x, image = concatenate([self.constant] * n), 0.0
+        for number, part in enumerate(xp.split(noise, ends[:-1], axis=1)):
+            w, side = styles[:, number], self.sides[number]
+            if number % 2:  # the first layer of a larger size
+                x, image = self.double(x), self.double(image)
+            part = self.strength[number] * part.reshape(n, side, side, 1)
+            x = leaky_relu(self.layers[number](x, w) + part) * math.sqrt(2)
+            if number % 2 == 0:  # the last layer of a size
+                image = image + self.colours[number // 2](x, w)
+        return tanh(0.5 * image)
 
 
 def options() -> argparse.ArgumentParser:
@@ -116,9 +90,9 @@ def options() -> argparse.ArgumentParser:
 
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
-    size, channels = settings.size, settings.channels
-    G = Generator(settings.latent, settings.mapping, size, channels, settings.width)
-    D = networks.dcgan_discriminator(size, channels, 2 * settings.width, deviation=True)
+    size, channels, width = settings.size, settings.channels, settings.width
+    G = Generator(settings.latent, settings.mapping, size, channels, width)
+    D = networks.dcgan_discriminator(size, channels, 2 * width, deviation=True)
     return {"G": G, "D": D, "average of G": ExponentialMovingAverage(G, decay=0.998)}
 
 
@@ -134,11 +108,10 @@ def train(settings: argparse.Namespace) -> None:
     adam_g = Adam(G.parameters(), settings.lr, betas=BETAS)
     adam_d = Adam(D.parameters(), settings.d_lr, betas=BETAS)
     batches = datasets.Batches(data.images, batch_size=settings.batch_size, seed=settings.seed)
-    drawn = pictures(settings, parts)
+    learners = {"Adam of G": adam_g, "Adam of D": adam_d, "batches": batches}
     run = training.Run(
-        settings, {**parts, "Adam of G": adam_g, "Adam of D": adam_d, "batches": batches},
-        drawn.draw, reading=game.reading, levels={"losses": (game.balance, "D loss in balance")},
-        epoch=len(batches))
+        settings, parts | learners, pictures(settings, parts).draw, reading=game.reading,
+        levels={"losses": (game.balance, "D loss in balance")}, epoch=len(batches))
     count, layers = settings.batch_size, numpy.arange(len(G.layers))
 
     def samples() -> Tensor:
@@ -154,13 +127,13 @@ def train(settings: argparse.Namespace) -> None:
         adam_g.lr, adam_d.lr = settings.lr * falling, settings.d_lr * falling
 
         # (1) Update D: minimise -log D(x) - log(1 - D(G(z))).
-        real = Tensor(from_bytes(*next(batches)))
+        real = Tensor(datasets.from_bytes(*next(batches)))
         with no_grad():
             fake = samples()
         real_logits, fake_logits = D(real), D(fake)
         d_loss = objective = game.discriminator(real_logits, fake_logits)
-        if settings.r1 and step % R1_EVERY == 0:
-            objective = d_loss + (settings.r1 * R1_EVERY) * losses.r1_penalty(D, real)
+        if settings.r1 and step % losses.R1_EVERY == 0:
+            objective = d_loss + (settings.r1 * losses.R1_EVERY) * losses.r1_penalty(D, real)
         adam_d.zero_grad()
         objective.backward()
         adam_d.step()

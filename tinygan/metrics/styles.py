@@ -2,7 +2,7 @@
 
 Letters: N images, Z numbers of a latent z, W of a style w, L layers with a style each, P pixels of
 all layers. G has mapping, z (N, Z) -> w (N, W); synthesis, styles (N, L, W) and noise (N, P) ->
-images in [-1, 1], where noise of its own is always the same; and sides, the L sizes of the layers.
+images in [-1, 1]; and sides, the heights of the L layers' images.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class Styles:
 
     def __init__(self, G: Any, latent: int, *, seed: int = 0):
         self.G, self.latent, self.random = G, latent, numpy.random.default_rng(seed + 1)
-        self.sides, self.pixels = numpy.array(G.sides), sum(side**2 for side in G.sides)
+        self.sides = numpy.array(G.sides)
         self.mean = self.map(self.latents(4000)).mean(axis=0)
 
     def latents(self, count: int) -> numpy.ndarray:
@@ -38,11 +38,13 @@ class Styles:
         """w (N, W) of latents (N, Z)."""
         return training.apply(self.G.mapping, z)
 
-    def images(self, styles: numpy.ndarray, *noise: numpy.ndarray) -> numpy.ndarray:
-        """Images of styles, or of a w for all layers; perhaps with noise (N, P)."""
+    def images(self, styles: numpy.ndarray, noise: float = 1.0) -> numpy.ndarray:
+        """Images of styles, or of a w for all layers, with random noise times a factor."""
         if styles.ndim == 2:
             styles = self.mixed(styles, styles, self.sides > 0)
-        return training.apply(self.G.synthesis, styles, *noise)
+        shape = len(styles), int((self.sides**2).sum())
+        random = self.random.standard_normal(shape, dtype=numpy.float32) * numpy.float32(noise)
+        return training.apply(self.G.synthesis, styles, random)
 
     @staticmethod
     def mixed(w: numpy.ndarray, other: numpy.ndarray, layers: numpy.ndarray) -> numpy.ndarray:
@@ -57,32 +59,29 @@ class Styles:
         """Write the pictures of the papers.
 
         mixed.png          a row gives the styles of all layers but the largest, a column theirs
-        noise.png          rows: with one noise, with another, with none; where the first two differ
+        noise.png          rows: one noise, another, none, and where the first two differ
         truncation.png     columns: psi from 1 to 0
         interpolation.png  columns: from one w to another
         """
         w = self.map(self.latents(16))
         rows, columns = w[:8], w[8:]
-        images, size = self.images(w), self.sides.max()
-        pairs = numpy.repeat(rows, 8, axis=0), numpy.tile(columns, (8, 1))
-        inside = self.images(self.mixed(*pairs, self.sides < size))
+        images = self.images(w, 0)
+        pairs = rows.repeat(8, axis=0), numpy.tile(columns, (8, 1))
+        inside = self.images(self.mixed(*pairs, self.sides < self.sides.max()), 0)
         table = [numpy.ones_like(images[:1]), images[8:]]
         for row in range(8):
             table += [images[row : row + 1], inside[8 * row : 8 * row + 8]]
         plots.save_grid(numpy.concatenate(table), out / "mixed.png", columns=9)
 
-        noises = self.random.standard_normal((3, 1, self.pixels), dtype=numpy.float32)
-        noises[2] = 0
-        one, other, none = (self.images(w[:12], noise.repeat(12, axis=0)) for noise in noises)
+        one, other, none = (self.images(w[:12], noise) for noise in (1, 1, 0))
         lines = numpy.concatenate([one, other, none, abs(one - other) - 1])
         plots.save_grid(lines, out / "noise.png", columns=12)
 
         part = numpy.tile(numpy.linspace(0, 1, 12, dtype=numpy.float32), 8)[:, None]
-        still = numpy.zeros((96, self.pixels), numpy.float32)
         mean = numpy.broadcast_to(self.mean, rows.shape)
         for name, ends in ("truncation", mean), ("interpolation", columns):
             way = (1 - part) * rows.repeat(12, axis=0) + part * ends.repeat(12, axis=0)
-            plots.save_grid(self.images(way, still), out / f"{name}.png", columns=12)
+            plots.save_grid(self.images(way, 0), out / f"{name}.png", columns=12)
 
 
 def path_lengths(styles: Styles, count: int) -> dict[str, dict[str, float]]:
@@ -97,10 +96,9 @@ def path_lengths(styles: Styles, count: int) -> dict[str, dict[str, float]]:
     w, other_w = styles.map(z), styles.map(other)
     angle = numpy.arccos((z * other).sum(axis=1, keepdims=True))
     start = styles.random.random((count, 1), dtype=numpy.float32) * (1 - STEP)
-    still = numpy.zeros((count, styles.pixels), numpy.float32)
 
     def seen(w: numpy.ndarray) -> numpy.ndarray:
-        features, _ = shipped_attribute_classifier().see(styles.images(w, still))
+        features, _ = shipped_attribute_classifier().see(styles.images(w, 0))
         return features / real_characters().spread
 
     def arc(t: numpy.ndarray) -> numpy.ndarray:
@@ -109,9 +107,11 @@ def path_lengths(styles: Styles, count: int) -> dict[str, dict[str, float]]:
     def line(t: numpy.ndarray) -> numpy.ndarray:
         return (1 - t) * w + t * other_w
 
-    return {f"paths in {name}": {
-        "length": float(((seen(way(start)) - seen(way(start + STEP))) ** 2).sum(1).mean() / STEP**2)
-    } for name, way in (("Z", arc), ("W", line))}
+    rows = {}
+    for name, way in ("paths in Z", arc), ("paths in W", line):
+        squares = ((seen(way(start)) - seen(way(start + STEP))) ** 2).sum(axis=1)
+        rows[name] = {"path length": float(squares.mean() / STEP**2)}
+    return rows
 
 
 def followed(styles: Styles, count: int) -> dict[str, dict[str, float]]:
