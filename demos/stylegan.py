@@ -9,8 +9,8 @@ convolution on the way to full size, and noise n is there for what is random in 
 
 Mixing regularisation: some images get the styles of their later layers from another z. Layers can't
 count on one another then, and one w's face goes with another's clothes. Departures: small images
-and networks, DCGAN's D, neither blur nor path length regularisation. At the end: figures of samples,
-mixed and truncated ones, paths in Z and in W, and what follows which styles; the papers' pictures.
+and networks, DCGAN's D, neither blur nor path length regularisation. At the end: figures of
+samples, mixed and truncated ones, paths in Z and W, what follows which styles; pictures of these.
 """
 
 import argparse
