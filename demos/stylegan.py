@@ -37,7 +37,7 @@ class Generator(Module):
 
     def __init__(self, latent: int, depth: int, size: int, channels: int, width: int):
         sizes = int(math.log2(size / 4)) + 1
-        if size != 2 ** (sizes + 1):
+        if sizes < 1 or size != 2 ** (sizes + 1):
             raise training.UsageError(f"--size {size} is not 4, 8, 16, 32 or so on")
         self.sides = [2 ** ((layer + 5) // 2) for layer in range(2 * sizes - 1)]
         widths = [min(3, size // side) * width for side in self.sides]  # 48, 32, 32, 16, 16
