@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from test_demos import run
 
-from tinygan import Tensor, metrics
+from tinygan import Tensor, datasets, metrics
 from tinygan.backend import to_device
-from tinygan.datasets import ATTRIBUTES, characters, from_bytes
+from tinygan.datasets import ATTRIBUTES, Characters, characters, from_bytes
 from tinygan.training import UsageError
 from tinygan.training.trained import load_demo
 
@@ -99,8 +99,19 @@ def test_so_many_images_get_two_styles(mixing, tmp_path, monkeypatch):
     assert (changes.sum(axis=1) == mixing).all()  # between two layers, or nowhere
 
 
-def test_it_measures_and_draws_what_it_promises(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def few_characters(monkeypatch):
+    """Quick to measure with: 200 real characters, and no more than 100 samples needed."""
+    few = {part: Characters(*(array[:200] for array in characters(part)))
+           for part in ("train", "held-out")}
+    monkeypatch.setattr(datasets, "characters", lambda part="train": few[part])
     monkeypatch.setattr(metrics.styles, "FEWEST", 100)
+    metrics.attributes.real_characters.cache_clear()
+    yield
+    metrics.attributes.real_characters.cache_clear()
+
+
+def test_it_measures_and_draws_what_it_promises(tmp_path, capsys, few_characters):
     run("stylegan", tmp_path, *SHORT, "--measure", 100)
     rows = json.loads((tmp_path / "figures.json").read_text())
     assert [*rows] == [
@@ -157,7 +168,7 @@ class Fade(Chooser):
         return Tensor(to_device(self.real[:1] * (1 + amount)))
 
 
-def test_a_path_is_longer_where_it_jumps():
+def test_a_path_is_longer_where_it_jumps(few_characters):
     even, jumping = (metrics.path_lengths(metrics.Styles(Fade(jumps), latent=8), 200)
                      for jumps in (False, True))
     lengths = [rows["paths in Z"]["path length"] / rows["paths in W"]["path length"]

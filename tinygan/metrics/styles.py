@@ -128,7 +128,7 @@ def followed(styles: Styles, count: int) -> dict[str, dict[str, float]]:
     made = {f"styles of {side} x {side}": read(styles.mixed(w, other, styles.sides == side))
             for side in numpy.unique(styles.sides)}
     differs = own != others
-    shares = {name: ((values == own) & differs).sum(axis=0) / differs.sum(axis=0)
+    shares = {name: ((values == own) & differs).sum(axis=0) / numpy.maximum(1, differs.sum(axis=0))
               for name, values in {**made, "by chance": read(third)}.items()}
     return {name: dict(zip(ATTRIBUTES, row.tolist(), strict=True)) for name, row in shares.items()}
 
