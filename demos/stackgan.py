@@ -115,7 +115,7 @@ def train(settings: argparse.Namespace) -> None:
         images, captions = next(batches)
         captions = captions[:, step % captions.shape[1]]  # one of those of each
         images = from_bytes(images)
-        real = Tensor(halved(images) if end < settings.steps else images)
+        real = Tensor(halved(images) if stage == "I" and settings.stages == 2 else images)
 
         # (1) Update D: minimise -log D(x, t) - log(1 - D(G(c), t)) / 2 - log(1 - D(x, t')) / 2.
         with no_grad():

@@ -99,9 +99,10 @@ def caption_figures(
                       for part in ("held-out", "train"))
     images, of_training = draw(held_out.tokens[:, 0]), draw(seen.tokens[:count, 0])
     several = draw(held_out.tokens[:CAPTIONS, 0].repeat(EACH, axis=0))
+    several = several.reshape(CAPTIONS, EACH, *several.shape[1:])
     figures = named_right(images, held_out.attributes, held_out.named[:, 0])
     figures["Frechet"] = distance_from_characters(of_training)
-    figures["variety"] = float(several.reshape(CAPTIONS, EACH, -1).std(axis=1).mean())
+    figures["variety"] = variety(several)
     arrays = {"images": to_bytes(images), "attributes": held_out.attributes,
               "named": held_out.named[:, 0], "of_training": to_bytes(of_training)}
     return figures, arrays
@@ -111,6 +112,20 @@ def distance_from_characters(images: numpy.ndarray) -> float:
     """The Frechet distance from the training characters in the classifier's features."""
     features, _ = shipped_attribute_classifier().see(images)
     return frechet_distance(features / real_characters().spread, real_characters().region.points)
+
+
+def variety(images: numpy.ndarray) -> float:
+    """The deviation of a pixel within a caption, averaged: K pictures of each (N, K, S, S, 3)."""
+    return float(images.std(axis=1).mean())
+
+
+def _of_the_same_kind() -> numpy.ndarray:
+    """Ten characters each of all attributes that ten characters have (N, 10, 16, 16, 3)."""
+    known = datasets.characters()
+    _, kinds, counts = numpy.unique(
+        known.attributes, axis=0, return_inverse=True, return_counts=True)
+    return from_bytes(numpy.stack([known.images[kinds.ravel() == kind][:EACH]
+                                   for kind in numpy.flatnonzero(counts >= EACH)]))
 
 
 def report_captions(settings: argparse.Namespace, pictures: CaptionPictures) -> None:
@@ -127,6 +142,7 @@ def report_captions(settings: argparse.Namespace, pictures: CaptionPictures) -> 
         images, more = (at_full_size(change(some)) for some in (held_out.images, others))
         rows[name] = named_right(images, held_out.attributes, held_out.named[:, 0])
         rows[name]["Frechet"] = distance_from_characters(more)
+    rows["real"]["variety"] = variety(_of_the_same_kind())
     for count in range(1, 1 + len(pictures.stages)):
         rows["stage " + "I" * count], arrays = caption_figures(
             lambda words, count=count: pictures.images(words, count), settings.measure)
