@@ -62,6 +62,15 @@ class CaptionPictures:
         plots.save_grid(numpy.concatenate([made, real[found]]), path, columns=count)
 
 
+def known_caption(text: str) -> str:
+    """A type for argparse: a caption whose words are all known."""
+    try:
+        datasets.tokens(text)
+    except datasets.DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def at_full_size(images: numpy.ndarray) -> numpy.ndarray:
     """Pictures (N, S, S, 3) as (N, 16, 16, 3): each pixel becomes a block of equal ones."""
     factor = SIDE // images.shape[1]
