@@ -68,7 +68,7 @@ def options() -> argparse.ArgumentParser:
     add("--mismatched", type=int, choices=(0, 1), default=1, help="0: no others' captions for D")
     add("--augmentation", type=int, choices=(0, 1), default=1, help="0: c is the mean")
     add("--kl", type=training.from_zero(), default=0.005, help="weight of the divergence of c")
-    add("--text", type=metrics.known_caption, metavar="CAPTION", help="draw it with the run in --out")
+    add("--text", type=metrics.known_caption, metavar="WORDS", help="draw this by the run in --out")
     return parser
 
 
