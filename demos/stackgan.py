@@ -67,7 +67,7 @@ def options() -> argparse.ArgumentParser:
     add("--first", type=training.from_zero(1), default=0.4, help="share of the steps for stage I")
     add("--mismatched", type=int, choices=(0, 1), default=1, help="0: no others' captions for D")
     add("--augmentation", type=int, choices=(0, 1), default=1, help="0: c is the mean")
-    add("--kl", type=training.from_zero(), default=0.005, help="weight of the divergence of c")
+    add("--kl", type=training.from_zero(), default=0.002, help="weight of the divergence of c")
     add("--text", type=metrics.known_caption, metavar="WORDS", help="draw this by the run in --out")
     return parser
 
@@ -84,7 +84,8 @@ def build(settings: argparse.Namespace) -> dict[str, Any]:
         ReLU(), networks.ResidualBlock(2 * width, normalized=False),            # (N, 8, 8, 2W)
         *twice(2 * width, width), Conv2d(width, 3, kernel=3, padding=1), Tanh())  # (N, 16, 16, 3)
     for name, G in [("I", one), ("II", two)][: settings.stages]:
-        D = networks.CaptionDiscriminator(WORDS, width, 2 if alone or G is two else 1)
+        large = alone or G is two
+        D = networks.CaptionDiscriminator(WORDS, width if large else 2 * width, 2 if large else 1)
         average = ExponentialMovingAverage(G, decay=0.995)
         parts |= {f"G {name}": G, f"D {name}": D, f"average of G {name}": average}
     return parts
