@@ -1,12 +1,14 @@
 """StackGAN: what each stage learns from, what the options switch off, captions of one's own."""
 
+import json
+
 import numpy
 import pytest
 from PIL import Image
 from test_demos import run
 from test_training import demo
 
-from tinygan import Tensor, losses, training
+from tinygan import Tensor, losses, metrics, training
 from tinygan.backend import to_device
 from tinygan.training import checkpoints
 from tinygan.training.trained import load_demo
@@ -113,3 +115,19 @@ def test_what_cannot_be_done_is_said_in_a_sentence(options, words, finished):
 def test_pictures_of_the_same_captions_are_the_same_again(finished):
     pictures = [training.load(finished).pictures().images(WORDS) for _ in range(2)]
     numpy.testing.assert_array_equal(*pictures)
+
+
+def test_figures_stand_between_those_of_real_characters_and_of_noise(finished):
+    trained = training.load(finished)
+    trained.settings.measure = 100
+    metrics.report_captions(trained.settings, trained.pictures())
+    rows = json.loads((finished / "figures.json").read_text())
+    assert [*rows] == ["real", "real, 8 x 8", "stage I", "stage II"]
+    assert rows["real"]["all six"] > 0.99 > 0.7 > rows["real, 8 x 8"]["all six"] > 0.4
+    assert rows["stage II"]["all six"] < 0.05 < 0.3 < rows["real"]["beard"]
+    distances = [rows[name]["Frechet"] for name in ("real", "real, 8 x 8", "stage II")]
+    assert distances == sorted(distances) and distances[0] < 1
+    assert rows["real"]["variety"] > rows["stage II"]["variety"] >= 0
+    with numpy.load(finished / "figures.npz") as file:
+        assert file["images"].shape == (1562, 16, 16, 3)
+    assert numpy.asarray(Image.open(finished / "nearest.png")).std() > 1
