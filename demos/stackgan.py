@@ -84,8 +84,7 @@ def build(settings: argparse.Namespace) -> dict[str, Any]:
         ReLU(), networks.ResidualBlock(2 * width, normalized=False),            # (N, 8, 8, 2W)
         *twice(2 * width, width), Conv2d(width, 3, kernel=3, padding=1), Tanh())  # (N, 16, 16, 3)
     for name, G in [("I", one), ("II", two)][: settings.stages]:
-        large = alone or G is two
-        D = networks.CaptionDiscriminator(WORDS, width if large else 2 * width, 2 if large else 1)
+        D = networks.CaptionDiscriminator(WORDS, width, 2 if alone or G is two else 1)
         average = ExponentialMovingAverage(G, decay=0.995)
         parts |= {f"G {name}": G, f"D {name}": D, f"average of G {name}": average}
     return parts
