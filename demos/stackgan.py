@@ -121,8 +121,9 @@ def train(settings: argparse.Namespace) -> None:
         with no_grad():
             noise = random_normal(count, 3, settings.latent)
             fake, _ = generate([*before, G], Tensor(noise), captions)
-        real_logits, fake_logits = D(real, captions), D(fake, captions)
-        wrong = [D(real, xp.roll(captions, 1, axis=0))] if settings.mismatched else []
+        seen = D.features(real)
+        real_logits, fake_logits = D.judge(seen, captions), D(fake, captions)
+        wrong = [D.judge(seen, xp.roll(captions, 1, axis=0))] if settings.mismatched else []
         d_loss = objective = game.discriminator(real_logits, concatenate([fake_logits, *wrong]))
         if settings.r1 and step % losses.R1_EVERY == 0:
             penalty = losses.r1_penalty(lambda x, D=D, t=captions: D(x, t), real)

@@ -225,6 +225,10 @@ class CaptionDiscriminator(Module):
         read = self.reader.dense.weight.shape[1]
         self.caption = Dense(read, 4 * width, scale=1 / math.sqrt(4 * width * read))
 
+    def judge(self, features: Tensor, captions: Any) -> Tensor:
+        """The logits of what features() saw in images, (N, 4W): with several captions, once."""
+        g = self.caption(self.reader(captions))
+        return self.alone(features) + (features * g).sum(axis=1, keepdims=True)
+
     def forward(self, images: Tensor, captions: Any) -> Tensor:
-        f, g = self.features(images), self.caption(self.reader(captions))       # (N, 4W)
-        return self.alone(f) + (f * g).sum(axis=1, keepdims=True)
+        return self.judge(self.features(images), captions)
