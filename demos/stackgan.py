@@ -96,9 +96,10 @@ def pictures(settings: argparse.Namespace, parts: dict[str, Any]) -> metrics.Cap
 
 
 def train(settings: argparse.Namespace) -> None:
-    parts, game, count = build(settings), losses.NonSaturating(), settings.batch_size
+    parts, game = build(settings), losses.NonSaturating()
+    shape = settings.batch_size, 3, settings.latent  # of noise
     images, captions, *_ = datasets.captioned(seed=settings.seed)
-    batches = datasets.Batches(images, captions, batch_size=count, seed=settings.seed)
+    batches = datasets.Batches(images, captions, batch_size=shape[0], seed=settings.seed)
     adams = {f"Adam of {name}": Adam(part.parameters(), settings.lr, betas=BETAS)
              for name, part in parts.items() if isinstance(part, Module)}
     drawn = pictures(settings, parts)
@@ -119,8 +120,7 @@ def train(settings: argparse.Namespace) -> None:
 
         # (1) Update D: minimise -log D(x, t) - log(1 - D(G(c), t)) / 2 - log(1 - D(x, t')) / 2.
         with no_grad():
-            noise = random_normal(count, 3, settings.latent)
-            fake, _ = generate([*before, G], Tensor(noise), captions)
+            fake, _ = generate([*before, G], Tensor(random_normal(*shape)), captions)
         seen = D.features(real)
         real_logits, fake_logits = D.judge(seen, captions), D(fake, captions)
         wrong = [D.judge(seen, xp.roll(captions, 1, axis=0))] if settings.mismatched else []
@@ -134,8 +134,7 @@ def train(settings: argparse.Namespace) -> None:
 
         # (2) Update G: minimise -log D(G(c), t) + kl KL(N(mean(t), variance(t)) || N(0, 1)).
         with D.frozen(), Sequential(*before).frozen():
-            noise = random_normal(count, 3, settings.latent)
-            fake, divergence = generate([*before, G], Tensor(noise), captions)
+            fake, divergence = generate([*before, G], Tensor(random_normal(*shape)), captions)
             g_loss = game.generator(D(fake, captions))
             objective = g_loss + settings.kl * settings.augmentation * divergence
         adam_g.zero_grad()
