@@ -45,7 +45,7 @@ class BatchNorm(Module):
     (N, H, W, features). In training, mean and variance are those of the batch, over all other
     axes. eval() uses running ones, which each batch of M rows moves (algorithm 2, step 10: its
     variance counts M / (M - 1) times): running <- running + momentum (batch - running). Without
-    affine, scale 1 and shift 0 stay.
+    affine, scale 1 and shift 0 stay. On several processes each takes those of its own rows.
     Raises ShapeError for a batch of one row, and where the last axis is not that of the features.
     """
 
