@@ -132,7 +132,7 @@ def means(numbers: Mapping[str, float]) -> dict[str, float]:
 
 def any_of(condition: bool) -> bool:
     """Whether it is true in at least one process."""
-    return means({"": float(condition)})[""] > 0
+    return condition if size == 1 else means({"": float(condition)})[""] > 0
 
 
 def others(states: Mapping[str, Arrays]) -> dict[str, dict[str, numpy.ndarray]]:
