@@ -1,6 +1,6 @@
 """Several processes train one run, each with its part of every batch: data parallelism.
 
-    mpiexec -n 2 python demos/dcgan.py
+    OMP_NUM_THREADS=1 mpiexec -n 2 python demos/dcgan.py
 
 All processes hold the same weights and draw the same random numbers, for the whole batch; each
 keeps those of its own examples. Before an optimizer moves the weights it averages the gradients.
