@@ -27,7 +27,6 @@ from tinygan.plots import (
     save_roc,
     save_sheet,
 )
-
 from tinygan.tensor import TapeError
 
 

@@ -16,7 +16,7 @@ ENGINE = [
     "losses", "optimizers", "networks",
 ]
 # The rooms: each imports from the engine and from the rooms before it.
-ROOMS = ["datasets", "plots", "training", "metrics", "gradcheck", "sample", "evaluate"]
+ROOMS = ["datasets", "plots", "training", "metrics", "gradcheck", "sample", "evaluate", "lab"]
 
 PACKAGE = Path(tinygan.__file__).parent
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""What can be set in the laboratory: one table, through which every number from a page must pass."""
+"""What can be set in the laboratory: one table, which every number from a page must pass."""
 
 import argparse
 from collections.abc import Mapping

@@ -14,10 +14,13 @@ from . import controls
 from .session import SPEEDS, Session
 
 PAGE = Path(__file__).with_name("page.html")
-LARGEST_REQUEST = 65_536  # bytes
-MOST_PAGES = 30
-NOTHING_FROM_ELSEWHERE = ("default-src 'none'; script-src 'unsafe-inline'; "
-                          "style-src 'unsafe-inline'; connect-src 'self'; img-src data:")
+DIGITS, MOST_PAGES = 5, 30  # of a request's length in bytes; pages open at a time
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src "
+    "'unsafe-inline'; connect-src 'self'; img-src data:",  # nothing from elsewhere
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -34,8 +37,8 @@ class Server(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), Handler)
         except OSError as error:
-            raise UsageError(f"port {port} can't be had ({error}): is the laboratory open "
-                             "already? Otherwise choose another --port") from error
+            raise UsageError(f"port {port} can't be had ({error}): close the laboratory that is "
+                             "open there, or choose another --port") from error
         self.session, self.token = session, secrets.token_urlsafe(16)
         port = self.server_address[1]
         self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
@@ -46,15 +49,15 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A page that went away is no error."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
     """GET / is the page, GET /events its stream of messages, POST /do what is to be done.
 
-    A foreign site could make a browser ask, under a name of its own that leads to 127.0.0.1 or as
-    a form: so Host and Origin must be ours. The page itself holds no secret, and needs no token.
+    A foreign site could have a browser ask, as a form or under a name that leads to 127.0.0.1: so
+    Host and Origin must be ours. The page itself holds no secret; the rest needs the token.
     """
 
     server: Server
@@ -62,62 +65,45 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "tinygan", ""
 
     def do_GET(self) -> None:
-        path = self._path()
-        if path == "/":
-            self._answer(200, PAGE.read_bytes(), "text/html; charset=utf-8")
-        elif path == "/events":
-            self._stream()
-        elif path:
-            self._answer(404, b"there is no such page")
+        self._serve({"/": self._page, "/events": self._stream})
 
     def do_POST(self) -> None:
-        path = self._path()
-        if path == "/do":
-            self._do()
-        elif path:
-            self._answer(404, b"there is nothing to do")
+        self._serve({"/do": self._do})
 
-    def _path(self) -> str:
-        """The path that is asked for, or "" where the request was refused."""
-        origin = self.headers.get("Origin")
-        ours = {f"http://{host}" for host in self.server.hosts}
-        if self.headers.get("Host") not in self.server.hosts or origin not in (None, *ours):
-            self._answer(403, b"the laboratory is for pages of 127.0.0.1 alone")
-            return ""
+    def _serve(self, answers: dict[str, Any]) -> None:
         try:
             address = urlsplit(self.path)
-            token = parse_qs(address.query).get("token", [""])[0]
+            token = parse_qs(address.query).get("token", [""])[0].encode(errors="replace")
         except ValueError:
-            self._answer(400, b"this is no address")
-            return ""
-        same = secrets.compare_digest(token.encode(errors="replace"), self.server.token.encode())
-        if address.path != "/" and not same:
-            self._answer(403, b"open the address that tinygan lab has printed: it has the token")
-            return ""
-        return address.path
+            return self._answer(400, b"this is no address")
+        hosts, origin = self.server.hosts, self.headers.get("Origin")
+        if self.headers.get("Host") not in hosts or (
+                origin is not None and origin.removeprefix("http://") not in hosts):
+            return self._answer(403, b"the laboratory is for pages of 127.0.0.1 alone")
+        if address.path != "/" and not secrets.compare_digest(token, self.server.token.encode()):
+            return self._answer(403, b"open the address that tinygan lab printed: it has the token")
+        if address.path not in answers:
+            return self._answer(404, b"there is nothing here")
+        answers[address.path]()
 
     def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-        self.send_response(status)
-        self._headers(kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self._head(status, kind, {"Content-Length": str(len(body))})
         self.wfile.write(body)
 
-    def _headers(self, kind: str) -> None:
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Security-Policy", NOTHING_FROM_ELSEWHERE)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Cache-Control", "no-store")
+    def _head(self, status: int, kind: str, more: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, **HEADERS, **more}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _page(self) -> None:
+        self._answer(200, PAGE.read_bytes(), "text/html; charset=utf-8")
 
     def _stream(self) -> None:
         """Server-sent events, until the page goes away or the session ends."""
         if self.server.session.watching >= MOST_PAGES:
-            self._answer(503, b"too many pages are open: close some")
-            return
-        self.send_response(200)
-        self._headers("text/event-stream")
-        self.end_headers()
+            return self._answer(503, b"too many pages are open: close some")
+        self._head(200, "text/event-stream", {})
         messages = self.server.session.watch()
         try:
             for kind, text in messages:
@@ -128,12 +114,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _do(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit() and int(length[:9]) <= LARGEST_REQUEST):
-            self._answer(413, b"a request says its length, and is small")
-            return
+        if not (length.isascii() and length.isdigit() and len(length) <= DIGITS):
+            return self._answer(413, b"a request says its length, and is small")
         try:
-            wish = json.loads(self.rfile.read(int(length)))
-            act(self.server.session, wish)
+            act(self.server.session, json.loads(self.rfile.read(int(length))))
         except UsageError as error:
             self._answer(400, str(error).encode(errors="replace"))
         except (ValueError, RecursionError):
@@ -146,18 +130,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def act(session: Session, wish: Any) -> None:
-    """Do what a page wishes: {"do": NAME} and for speed and change a "value".
+    """Do what a page wishes: {"do": NAME}, for update, speed and change with a "value".
 
     Raises UsageError for anything else.
     """
     what, value = (wish.get("do"), wish.get("value")) if isinstance(wish, dict) else (None, None)
     if what == "change" and isinstance(value, dict):
-        session.change(controls.read(value))
+        session.ask(session.change, controls.read(value))
     elif what == "speed" and value in [*SPEEDS]:
-        session.set_speed(value)
+        session.ask(session.set_speed, value)
     elif what == "update" and value in ["D", "G"]:
-        session.update(value)
-    elif what in ("play", "pause", "reset"):
-        getattr(session, what)()
+        session.ask(session.update, value)
+    elif what in ["play", "pause", "reset"]:
+        session.ask(getattr(session, what))
     else:
         raise UsageError("a request is play, pause, reset, or update, speed or change with a value")

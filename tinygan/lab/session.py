@@ -1,4 +1,7 @@
-"""One run that pages watch and steer: a thread trains, and does between two updates what is asked."""
+"""One run that pages watch and steer: a thread trains, and between two updates does what they ask.
+
+It trains as demos/ring.py and demos/break_it.py do, by their own build, update_d and update_g.
+"""
 
 import argparse
 import inspect
@@ -17,8 +20,7 @@ from . import controls, words
 from .controls import BREAK_IT, CONTROLS, RING
 from .picture import Picture
 
-PICTURES = 20  # in a second, at most
-SHARE = 1 / 3  # of the time, at most, for pictures
+PICTURES, SHARE = 20, 1 / 3  # in a second, and of the time for training: both at most
 SPEEDS = {"line by line": 0.0, "1 a second": 1.0, "5 a second": 5.0, "20 a second": 20.0,
           "full": numpy.inf}  # updates in a second
 SECONDS_A_LINE = 0.7
@@ -26,115 +28,87 @@ ROWS_KEPT = 1000  # of the curves; beyond, every other one is dropped
 
 
 class Session:
-    """Trains as demos/ring.py or demos/break_it.py do, by their own build, update_d and update_g.
+    """ask, watch and close are for any thread; ask(session.play) and the like for the rest.
 
     settings  as controls.read gives them
     device    as in use_device
-
-    Its methods may be called by any thread. close() ends it.
     """
 
     def __init__(self, settings: argparse.Namespace, device: str = "cpu"):
         self.settings, self.device = settings, device
-        self.news = threading.Condition()  # guards what follows
-        self.asked: list[Callable[[], None]] = []
+        self.playing, self.speed, self.error, self.runs = False, "full", "", 0
+        self.news = threading.Condition()  # guards the four that follow
+        self.asked: list[tuple[Callable, tuple]] = [(self.reset, ())]
         self.messages: dict[str, str] = {}  # by kind, the latest one
         self.watching, self.closed = 0, False
-        # The thread's own.
-        self.playing, self.speed, self.error, self.runs = False, "full", "", 0
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
-    # ------------------------------------------------------------ for other threads
-
-    def play(self) -> None:
-        self._ask(lambda: self._set(playing=True))
-
-    def pause(self) -> None:
-        self._ask(lambda: self._set(playing=False))
-
-    def set_speed(self, speed: str) -> None:
-        self._ask(lambda: self._set(speed=speed))
-
-    def update(self, player: str) -> None:
-        """One update of "D" or of "G", then rest."""
-        self._ask(lambda: self._one(player))
-
-    def change(self, settings: argparse.Namespace) -> None:
-        """Go on under other settings; where that is not possible, the run starts anew."""
-        self._ask(lambda: self._change(settings))
-
-    def reset(self) -> None:
-        self._ask(self._start)
-
-    def close(self) -> None:
-        self._ask(lambda: self._set(closed=True))
-        self.thread.join(timeout=10)
+    def ask(self, what: Callable, *arguments: Any) -> None:
+        """Have it done between two updates."""
+        with self.news:
+            self.asked.append((what, arguments))
+            self.news.notify_all()
 
     def watch(self) -> Iterator[tuple[str, str]]:
         """Messages as (kind, JSON), the latest of each kind; ("", "") when nothing came for 5 s."""
         seen: dict[str, str] = {}
+
+        def unseen() -> list[tuple[str, str]]:
+            return [item for item in self.messages.items() if seen.get(item[0]) != item[1]]
+
         with self.news:
             self.watching += 1
-            history = {"run": self.runs, "rows": getattr(self, "rows", [])}
-            self.news.notify_all()
+            history = {"run": self.runs, "rows": self.rows if self.runs else []}
+        self.ask(self._draw)  # at once, not after the long pause of a run that nobody watches
         try:
             yield "history", json.dumps(history)
             while not self.closed:
                 with self.news:
-                    self.news.wait_for(lambda: self.closed or self.messages != seen, timeout=5)
-                    fresh = [(kind, text) for kind, text in self.messages.items()
-                             if seen.get(kind) != text]
-                    seen = dict(self.messages)
+                    self.news.wait_for(lambda: self.closed or unseen(), timeout=5)
+                    fresh = unseen()
+                seen.update(fresh)
                 yield from fresh or [("", "")]
         finally:
             with self.news:
                 self.watching -= 1
 
-    def _ask(self, what: Callable[[], None]) -> None:
+    def close(self) -> None:
         with self.news:
-            self.asked.append(what)
+            self.closed = True
             self.news.notify_all()
+        self.thread.join(timeout=10)
 
-    # ------------------------------------------------------------ for the thread itself
+    # ------------------------------------------------------------ to be asked for
 
-    def _tell(self, kind: str, message: Any) -> None:
-        text = json.dumps(message)
-        with self.news:
-            self.messages[kind] = text
-            self.news.notify_all()
+    def play(self) -> None:
+        self._set(playing=True)
 
-    def _tell_state(self) -> None:
-        self._tell("state", {"settings": vars(self.settings), "playing": self.playing,
-                             "speed": self.speed, "error": self.error, "device": self.device})
+    def pause(self) -> None:
+        self._set(playing=False)
 
-    def _set(self, **attributes: Any) -> None:
-        self.__dict__.update(attributes)
-        self._tell_state()
+    def set_speed(self, speed: str) -> None:
+        self._set(speed=speed)
 
-    def _work(self) -> None:
-        backend.use_device(self.device)  # of CuPy, each thread has its own
-        with numpy.errstate(all="ignore"):  # what explodes is shown, not printed
-            self._ask(self._start)
-            while not self.closed:
-                with self.news:
-                    asked, self.asked = self.asked, []
-                try:
-                    for what in asked:
-                        what()
-                    if not self.playing:
-                        self._wait(None)
-                        continue
-                    self._update(self._next_player())
-                except (ValueError, ArithmeticError, MemoryError) as error:
-                    self._set(playing=False, error=f"The run stopped: {error}")
+    def update(self, player: str) -> None:
+        """One update of "D" or of "G", then rest."""
+        self._set(playing=False)
+        if player == "G" and not self.lab.answers:  # G's step uses the points of one of D
+            self._update("D")
+        self._update(player)
 
-    def _wait(self, seconds: float | None) -> None:
-        """Until something is asked for, at most so many seconds."""
-        with self.news:
-            self.news.wait_for(lambda: self.asked, timeout=seconds)
+    def change(self, settings: argparse.Namespace) -> None:
+        """Go on under other settings; where that is not possible, the run starts anew."""
+        anew = any(getattr(settings, name) != getattr(self.settings, name)
+                   for name, control in CONTROLS.items() if not control.live)
+        self.settings = settings
+        if anew:
+            self.reset()
+        else:
+            self._follow(controls.in_force(settings))
+            self._set()
 
-    def _start(self) -> None:
+    def reset(self) -> None:
         """Make the networks anew, from the seed."""
         settings = controls.in_force(self.settings)
         mixture = controls.mixture(settings)
@@ -142,90 +116,103 @@ class Session:
         if settings.mistake == "none":
             self.demo, self.lab = RING, RING.start(settings, mixture)
         else:
-            self.demo = BREAK_IT
-            self.lab = BREAK_IT.View(settings, BREAK_IT.build(settings))
+            self.demo, self.lab = BREAK_IT, BREAK_IT.View(settings, BREAK_IT.build(settings))
             self.lab.mixture = mixture
-        self.step, self.turn, self.last, self.rows, self.error = 0, 0, "", [], ""
         self.lab.d_loss = self.lab.g_loss = numpy.nan  # until there are some
-        self.lab.answers = {}
+        self.lab.answers, self.rows = {}, []
+        self.step, self.turn, self.last, self.due = 0, 0, "", 0.0
         self.picture = Picture(self.lab, settings, mixture)
         self._follow(settings)
-        self.runs += 1
         with self.news:
+            self.runs += 1
             self.messages.pop("picture", None)
-        sources = {player: inspect.getsource(self._function(player)) for player in "DG"}
-        self._tell("run", {"run": self.runs, "demo": self.demo.__name__.rpartition(".")[2],
-                           "sources": sources, "speeds": [*SPEEDS],
-                           "controls": {name: control._asdict()
-                                        for name, control in CONTROLS.items()},
-                           **self.picture.frame()})
-        self._tell_state()
+        self._tell("run", {
+            "run": self.runs, "demo": self.demo.__name__.rpartition(".")[2], "speeds": [*SPEEDS],
+            "sources": {player: inspect.getsource(self._function(player)) for player in "DG"},
+            "controls": {name: control._asdict() for name, control in CONTROLS.items()},
+            **self.picture.frame(),
+        })
+        self._set(error="")
         self._draw()
+
+    # ------------------------------------------------------------ the thread's own
+
+    def _work(self) -> None:
+        backend.use_device(self.device)  # of CuPy, each thread has its own
+        with numpy.errstate(all="ignore"):  # what explodes is shown, not printed
+            while not self.closed:
+                with self.news:
+                    asked, self.asked = self.asked, []
+                try:
+                    for what, arguments in asked:
+                        what(*arguments)
+                    if self.playing:
+                        self._update(self._next_player())
+                    else:
+                        self._rest(None)
+                except (ValueError, ArithmeticError, MemoryError) as error:
+                    self._set(playing=False, error=f"The run stopped: {error}")
+
+    def _rest(self, seconds: float | None) -> None:
+        """Until something is asked for, at most so many seconds."""
+        with self.news:
+            self.news.wait_for(lambda: self.closed or self.asked, timeout=seconds)
+
+    def _tell(self, kind: str, message: Any) -> None:
+        text = json.dumps(message)
+        with self.news:
+            self.messages[kind] = text
+            self.news.notify_all()
+
+    def _set(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+        self._tell("state", {"settings": vars(self.settings), "playing": self.playing,
+                             "speed": self.speed, "error": self.error, "device": self.device})
 
     def _follow(self, settings: argparse.Namespace) -> None:
         """Let the run that is there go on under these settings."""
         lab = self.lab
         self.in_force = self.picture.settings = settings
-        if settings.mistake != "none":
+        if settings.mistake == "none":
+            lab.settings, lab.game = settings, losses.GAMES[settings.loss]()
+            lab.adam_g.lr, lab.adam_d.lr = settings.lr, settings.d_lr
+            lab.adam_g.betas = lab.adam_d.betas = (settings.beta1, settings.beta2)
+        else:
             lab.batch = settings.batch_size
             lab.set_rate(settings.lr)
-            return
-        lab.settings, lab.game = settings, losses.GAMES[settings.loss]()
-        lab.adam_g.lr, lab.adam_d.lr = settings.lr, settings.d_lr
-        lab.adam_g.betas = lab.adam_d.betas = (settings.beta1, settings.beta2)
-
-    def _change(self, settings: argparse.Namespace) -> None:
-        anew = any(getattr(settings, name) != getattr(self.settings, name)
-                   for name, control in CONTROLS.items() if not control.live)
-        self.settings = settings
-        if anew:
-            self._start()
-        else:
-            self._follow(controls.in_force(settings))
-            self._tell_state()
 
     def _next_player(self) -> str:
-        settings = self.in_force
-        self.turn %= settings.d_steps + settings.g_steps
-        return "D" if self.turn < settings.d_steps else "G"
+        self.turn %= self.in_force.d_steps + self.in_force.g_steps
+        return "D" if self.turn < self.in_force.d_steps else "G"
 
     def _function(self, player: str) -> Callable[[Any], None]:
         return self.demo.update_d if player == "D" else self.demo.update_g
 
-    def _one(self, player: str) -> None:
-        self.playing = False
-        if player == "G" and not self.lab.answers:  # which answers the points of a step of D
-            self._function("D")(self.lab)
-        self._update(player)
-        self._tell_state()
-
     def _update(self, player: str) -> None:
         """One update of a player, and a picture if it is time for one."""
         began, rate = time.perf_counter(), SPEEDS[self.speed]
-        function, self.last = self._function(player), player
-        if rate == 0 and self.playing:
-            sys.settrace(self._trace)
+        self.last = player
+        sys.settrace(self._trace if self.playing and rate == 0 else None)
         try:
-            function(self.lab)
+            self._function(player)(self.lab)
         finally:
             sys.settrace(None)
         self.turn += 1
-        if self.turn == self.in_force.d_steps + self.in_force.g_steps:
-            self.step += 1
+        self.step += self.turn == self.in_force.d_steps + self.in_force.g_steps
         if not self.playing or rate < numpy.inf or began >= self.due:
             self._draw()
         if self.playing and 0 < rate < numpy.inf:
-            self._wait(max(0, began + 1 / rate - time.perf_counter()))
+            self._rest(max(0.0, began + 1 / rate - time.perf_counter()))
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        """Called by Python for each line that runs; show those of the update, slowly."""
-        function = self._function(self.last)
-        if frame.f_code is not function.__code__:
+        """Python calls this for each line that runs: show those of the update, slowly."""
+        code = self._function(self.last).__code__
+        if frame.f_code is not code:
             return None
         if event == "line":
-            line = frame.f_lineno - function.__code__.co_firstlineno
+            line = frame.f_lineno - code.co_firstlineno
             self._tell("line", {"player": self.last, "line": line, "step": self.step})
-            self._wait(SECONDS_A_LINE)
+            self._rest(SECONDS_A_LINE)
         return self._trace
 
     def _draw(self) -> None:
@@ -233,16 +220,13 @@ class Session:
         picture, numbers = self.picture.draw()
         row = {"step": self.step} | numbers
         if not self.rows or self.step > self.rows[-1]["step"]:
-            self.rows.append(row)
-        if len(self.rows) > ROWS_KEPT:
-            self.rows = self.rows[::2]
-        if None in (row["D loss"], row["G loss"]) and self.step > 1:
-            self.playing = False
-        every_line = SPEEDS[self.speed] < numpy.inf or not self.playing
+            self.rows = [*self.rows[:: 2 if len(self.rows) == ROWS_KEPT else 1], row]
+        if self.step and None in (row["D loss"], row["G loss"]):
+            self._set(playing=False)  # not finite any more
+        slow = SPEEDS[self.speed] < numpy.inf or not self.playing
         self._tell("picture", {
             **picture, "run": self.runs, "row": row, "modes of": len(self.lab.mixture.centers),
-            "last": self.last if every_line else "DG",
-            "words": words.about(self.lab.game, self.rows),
+            "last": self.last if slow else "DG", "words": words.about(self.lab.game, self.rows),
         })
         ended = time.perf_counter()
         least = 1 / PICTURES if self.watching else 1.0

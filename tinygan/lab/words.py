@@ -25,7 +25,7 @@ SWING = ("Swinging", "The losses swing: each player runs on to where the other w
          "beta 1 of 0.5 or less, lower rates, an R1 penalty.")
 EXPLODED = ("Explosion", "The losses have left all bounds.",
             "zero_grad before backward, lower rates; then start anew.")
-MIXED = ("Mixed batches", "D answers otherwise in G's step: its BatchNorm sees another batch there.",
+MIXED = ("Mixed batches", "D answers otherwise in G's step: its BatchNorm sees others there.",
          "No BatchNorm in D, or real and generated points alike in both steps.")
 ON_ITS_WAY = ("On its way", "G has not found all modes yet.", "Patience.")
 TOO_EARLY = ("Too early to say", "The players have just begun.", "Patience.")

@@ -10,6 +10,7 @@ from ..datasets import Mixture
 from ..files import replacing
 from ..tensor import Tensor, no_grad
 
+
 def landscape(
     answer: Callable[[Tensor], Tensor], generated: numpy.ndarray, pack: int, side: float, *,
     cells: int = 64, fillings: int = 16,
