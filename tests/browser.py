@@ -76,6 +76,9 @@ class Browser:
         self._ask("POST", "/goog/cdp/execute", {
             "cmd": "Emulation.setEmulatedMedia", "params": {"features": features}})
 
+    def resize(self, width, height):
+        self._ask("POST", "/window/rect", {"width": width, "height": height})
+
     def screenshot(self):
         """PNG bytes of the window."""
         return base64.b64decode(self._ask("GET", "/screenshot"))

@@ -38,7 +38,7 @@ CONTROLS = {
                     live=False, broken=True),
     "loss": Control("game", "non-saturating", (*GAMES,), "what the two players minimise"),
     "lr": Control("G's rate", 2e-3, (1e-6, 1.0), "how far G moves in a step", broken=True),
-    "d_lr": Control("D's rate", 2e-3, (1e-6, 1.0), "how far D moves in a step"),
+    "d_lr": Control("D's rate", 5e-5, (1e-6, 1.0), "how far D moves in a step"),
     "beta1": Control("beta 1", 0.5, (0.0, 0.999), "how long Adam remembers gradients"),
     "beta2": Control("beta 2", 0.999, (0.0, 0.9999), "how long Adam remembers their squares"),
     "d_steps": Control("steps of D", 1, (1, 20), "updates of D in a row"),
