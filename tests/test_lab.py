@@ -215,7 +215,7 @@ def test_a_run_that_explodes_is_stopped_and_said_to_have(session):
 
 def rows(game, step=1000, **numbers):
     usual = {"D loss": game.balance, "G loss": 0.7, "D(x)": 0.5, "D(G(z))": 0.5, "modes": 0.5,
-             "on a mode": 0.5}
+             "on a mode": 0.5, "spread": 0.9}
     return [{"step": step + i} | usual | {name: value[i % len(value)] if isinstance(value, list)
                                           else value for name, value in numbers.items()}
             for i in range(50)]
@@ -225,18 +225,19 @@ def rows(game, step=1000, **numbers):
     ("game", "numbers", "failure"),
     [
         (losses.NonSaturating, {"modes": 1.0, "on a mode": 0.8}, words.HEALTHY),
-        (losses.NonSaturating, {"modes": 0.2, "D loss": 1.1}, words.COLLAPSE),
+        (losses.NonSaturating, {"spread": 0.2, "D loss": 1.1}, words.COLLAPSE),
         (losses.NonSaturating, {"modes": 0.2, "D loss": 0.2, "D(x)": 0.95}, words.STRONG),
         (losses.Hinge, {"modes": 0.2, "D loss": 0.2}, words.STRONG),
         (losses.Minimax, {"D loss": 0.2, "on a mode": 0.0}, words.SATURATED),
-        (losses.NonSaturating, {"on a mode": 0.1}, words.WEAK),
+        (losses.NonSaturating, {"spread": 0.2}, words.WEAK),
         (losses.NonSaturating, {"D loss": [0.7, 1.9]}, words.SWING),
         (losses.NonSaturating, {"D loss": 80.0}, words.EXPLODED),
         (losses.NonSaturating, {"D loss": None}, words.EXPLODED),
         (losses.NonSaturating, {"D(G(z)) in G's step": 0.9}, words.MIXED),
         (losses.NonSaturating, {"modes": 0.7, "D loss": 1.2}, words.ON_ITS_WAY),
         (losses.NonSaturating, {"step": 10}, words.TOO_EARLY),
-        (losses.Wasserstein, {"modes": 0.2}, words.COLLAPSE),
+        (losses.Wasserstein, {"spread": 0.2}, words.COLLAPSE),
+        (losses.Wasserstein, {"D loss": -30.0}, words.ON_ITS_WAY),
     ],
 )
 def test_a_failure_is_known_by_its_signs(game, numbers, failure):
@@ -391,9 +392,7 @@ def test_a_page_that_comes_later_gets_the_curves_so_far(server):
 
 
 def test_there_are_not_too_many_pages(server, monkeypatch):
-    monkeypatch.setattr("tinygan.lab.server.MOST_PAGES", 1)
-    _, file = stream(server)
-    heard(file, "run")
+    monkeypatch.setattr("tinygan.lab.server.MOST_PAGES", server.session.watching)
     assert ask(server, "GET", "/events")[0] == 503
 
 
@@ -411,7 +410,7 @@ def test_the_command_prints_the_address_and_ends_by_ctrl_c():
     assert address.startswith("http://127.0.0.1:") and "/?token=" in address
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=20)
-    assert process.returncode == 0 and errors == "" and "closed" in said
+    assert (process.returncode, errors) == (0, "") and "closed" in said
 
 
 def test_wrong_words_and_a_taken_port_are_one_sentence(server):

@@ -45,10 +45,10 @@ def main() -> None:
     backend.use_device(asked.device)
     session = Session(from_link(asked.settings), asked.device)
     server = Server(session, asked.port)
-    print(f"The laboratory is at {server.address}\nCtrl-C ends it.", flush=True)
-    if not asked.no_browser:
-        webbrowser.open(server.address)
     try:
+        print(f"The laboratory is at {server.address}\nCtrl-C ends it.", flush=True)
+        if not asked.no_browser:
+            webbrowser.open(server.address)
         server.serve_forever()
     except KeyboardInterrupt:
         print("\nThe laboratory is closed.")

@@ -20,17 +20,24 @@ ARROWS = 96  # can be divided into packs of 1 to 4
 ROWS = 15  # of the grid of latents
 
 
-def encoded(array: Any, scale: float, kind: str) -> str:
-    """Numbers from -scale to scale as whole ones of that kind, in base64. NaN becomes 0."""
-    largest = numpy.iinfo(kind).max
-    whole = numpy.clip(numpy.nan_to_num(to_host(array)) * (largest / scale), -largest, largest)
-    return base64.b64encode(whole.astype(kind).tobytes()).decode()
+def encoded(array: Any, scale: float) -> str:
+    """Numbers from -scale to scale as whole ones of two bytes, in base64. NaN becomes 0."""
+    whole = numpy.clip(numpy.nan_to_num(to_host(array)) * (32767 / scale), -32767, 32767)
+    return base64.b64encode(whole.astype("<i2").tobytes()).decode()
 
 
 def number(value: Any) -> float | None:
     """To four digits; None for what is not finite, since JSON has no such number."""
     value = float(value)
     return float(f"{value:.4g}") if numpy.isfinite(value) else None
+
+
+def spread(points: numpy.ndarray, centers: numpy.ndarray) -> float:
+    """Over what share of M centers points are spread: exp(entropy of the nearest one) / M."""
+    nearest = numpy.linalg.norm(points[:, None] - centers, axis=2).argmin(axis=1)
+    shares = numpy.bincount(nearest) / len(points)
+    shares = shares[shares > 0]
+    return float(numpy.exp(-(shares * numpy.log(shares)).sum())) / len(centers)
 
 
 class Picture:
@@ -53,7 +60,7 @@ class Picture:
         centers, deviation = self.mixture
         real = centers[random.integers(len(centers), size=SHOWN)]
         real = real + deviation * random.standard_normal(real.shape)
-        return {"real": encoded(real, self.side, "int16"), "side": self.side, "rows": ROWS}
+        return {"real": encoded(real, self.side), "side": self.side, "rows": ROWS}
 
     def draw(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The picture for the page, and the numbers that stand beside it."""
@@ -70,13 +77,14 @@ class Picture:
         longest = max(float(numpy.linalg.norm(slopes, axis=1).max()), 1e-12)
         modes = count_modes(samples, *self.mixture)
         picture = {
-            "fake": encoded(shown, self.side, "int16"),
-            "sheet": encoded(points[: ROWS * ROWS], self.side, "int16"),
-            "land": encoded(land, 1.0, "uint8"),
-            "pushes": encoded(-slopes, longest, "int16"),
+            "fake": encoded(shown, self.side),
+            "sheet": encoded(points[: ROWS * ROWS], self.side),
+            "land": encoded(land, 1.0),
+            "pushes": encoded(-slopes, longest),
         }
         numbers = {"D loss": lab.d_loss, "G loss": lab.g_loss, **lab.answers}
-        found = {"modes": float(modes.covered) / modes.of, "on a mode": float(modes.on_one)}
+        found = {"modes": float(modes.covered) / modes.of, "on a mode": float(modes.on_one),
+                 "spread": spread(shown, self.mixture.centers)}
         return picture, {name: number(value) for name, value in (numbers | found).items()}
 
     def _slopes(self, points: Any) -> numpy.ndarray:

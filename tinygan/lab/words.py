@@ -13,8 +13,8 @@ EARLY = 150  # steps without one
 # The failures of demos/break_it.py by the signs that its docstring names, and the cures.
 HEALTHY = ("All is well", "G finds nearly all modes, and D cannot tell its points from real ones.",
            "Lower both rates to settle it.")
-WEAK = ("D too weak", "D's loss is that of a draw, yet the points are bad: it tells G next to "
-        "nothing.", "A higher rate for D, or more steps of D.")
+WEAK = ("Mode collapse", "G huddles on a few modes, and moves on as D notices. D's loss is that of "
+        "a draw: it is too weak.", "Packs of two, unrolled steps, a higher rate for D.")
 STRONG = ("D too strong", "D sees through everything, and G sits on a few modes.",
           "Fewer steps of D, a lower rate for D, an R1 penalty.")
 SATURATED = ("Saturation", "D is sure of itself, and log(1 - D(G(z))) is flat there: G does not "
@@ -72,21 +72,21 @@ def judgement(game: Game, rows: Sequence[dict[str, Any]]) -> tuple[str, str, str
         values = [row[name] for row in late if row.get(name) is not None]
         return float(numpy.mean(values)) if values else 0.0
 
-    balance = max(game.balance, 1.0) if isinstance(game, Wasserstein) else game.balance
     d_losses = [row["D loss"] for row in late if row["D loss"] is not None]
     d_loss, modes, on_one = mean("D loss"), mean("modes"), mean("on a mode")
-    if abs(d_loss) > 20 * balance:
+    swing, huddles = numpy.std(d_losses), mean("spread") < 0.5
+    if isinstance(game, Wasserstein):  # of its loss neither size nor sign says anything
+        return HEALTHY if modes > 0.85 and on_one > 0.5 else COLLAPSE if huddles else ON_ITS_WAY
+    if abs(d_loss) > 4 * game.balance or swing > 2 * game.balance:
         return EXPLODED
-    if "D(G(z)) in G's step" in last and mean("D(G(z)) in G's step") - mean("D(G(z))") > 0.2:
+    if "D(G(z)) in G's step" in last and mean("D(G(z)) in G's step") - mean("D(G(z))") > 0.15:
         return MIXED
     if modes > 0.85 and on_one > 0.5:
         return HEALTHY
-    if isinstance(game, Wasserstein):
-        return COLLAPSE if modes < 0.5 and on_one > 0.3 else ON_ITS_WAY
-    if d_loss < 0.4 * balance:
-        return SATURATED if type(game) is Minimax and on_one < 0.1 else STRONG
-    if numpy.std(d_losses) > 0.25 * balance:
+    if swing > 0.25 * game.balance:
         return SWING
-    if abs(d_loss - balance) < 0.07 * balance and on_one < 0.3:
-        return WEAK
-    return COLLAPSE if modes <= 0.6 else ON_ITS_WAY
+    if d_loss < 0.62 * game.balance and modes < 0.7:
+        return SATURATED if type(game) is Minimax and on_one < 0.15 else STRONG
+    if huddles:
+        return WEAK if abs(d_loss - game.balance) < 0.07 * game.balance else COLLAPSE
+    return ON_ITS_WAY
