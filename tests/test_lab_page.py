@@ -1,7 +1,6 @@
 """The laboratory's page in a real browser, headless: what is shown, what each control does."""
 
 import json
-import time
 
 import pytest
 from browser import MISSING, Browser
@@ -72,7 +71,8 @@ def test_it_shows_the_plane_the_curves_the_numbers_the_words_and_the_updates(pag
                   "lab.adam_g.step()", "Copy link"):
         assert words in seen, words
     page.click("play")
-    page.wait("!state.playing")
+    page.click("reset")  # at the start all points are in view
+    page.wait("!state.playing && picture.row.step === 0")
     for layer in ("land", "pushes", "sheet"):  # each can be taken away
         before = page.script("return byId('plane').toDataURL()")
         page.click(layer)
@@ -84,8 +84,7 @@ def test_play_pause_single_steps_speeds_and_reset_by_button_and_by_key(page):
     page.press(" ")
     page.wait("state.playing && picture.row.step > 3")
     page.press(" ")
-    page.wait("!state.playing")
-    time.sleep(0.2)
+    page.wait("!state.playing && picture.last !== 'DG'")
     before = step(page)
     for press, player in ((lambda: page.click("step-d"), "D"), (lambda: page.press("g"), "G")):
         press()
@@ -107,8 +106,8 @@ def test_line_by_line_the_line_that_runs_is_marked(page):
         page.click("slower")
     page.wait("state.speed === 'line by line'")
     page.click("play")
-    page.wait("document.querySelector('pre.now .line').textContent.includes('samples(')")
-    page.wait("document.querySelector('pre.now .line').textContent.includes('packed(')")
+    page.wait("document.querySelector('pre.now .line')?.textContent.includes('samples(')")
+    page.wait("document.querySelector('pre.now .line')?.textContent.includes('packed(')")
 
 
 def test_each_control_sets_what_it_says(page, server):
@@ -137,7 +136,7 @@ def test_a_wrong_value_is_said_and_changes_nothing(page, server):
                    field.value = 77; field.dispatchEvent(new Event('change'))""")
     page.wait("byId('problem').textContent.includes('pack is a whole number from 1 to 4')")
     assert server.session.settings.pack == 1
-    # The browser itself writes down every answer of status 400: that alone is in the console.
+    # The browser writes down every answer of status 400: that alone is in the console.
     assert all("400" in message for message in page.console())
 
 
@@ -153,6 +152,12 @@ def test_a_link_carries_all_settings_and_no_token(page, server):
     page.wait("state && state.settings.pack === 3 && state.settings.width === 24")
     page.script("location.hash = 'pack=2&width=16'")
     page.wait("state.settings.pack === 2 && state.settings.data === 'ring'")
+    runs = server.session.runs
+    page.script("location.hash = 'pack=2&width=16&lr=0.1'")  # this alone would be no new run
+    page.wait(f"run.run > {runs} && state.settings.lr === 0.1 && state.playing")
+    page.script("location.hash = 'pack=9'")
+    page.wait("byId('problem').textContent.includes('pack is')")
+    page.console()  # where the browser writes down the answer of status 400
 
 
 def draw(page, kind, *places):

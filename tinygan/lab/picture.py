@@ -60,7 +60,7 @@ class Picture:
         centers, deviation = self.mixture
         real = centers[random.integers(len(centers), size=SHOWN)]
         real = real + deviation * random.standard_normal(real.shape)
-        return {"real": encoded(real, self.side), "side": self.side, "rows": ROWS}
+        return {"real": encoded(real, 2 * self.side), "side": self.side, "rows": ROWS}
 
     def draw(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The picture for the page, and the numbers that stand beside it."""
@@ -76,9 +76,9 @@ class Picture:
         lab.D.train()
         longest = max(float(numpy.linalg.norm(slopes, axis=1).max()), 1e-12)
         modes = count_modes(samples, *self.mixture)
-        picture = {
-            "fake": encoded(shown, self.side),
-            "sheet": encoded(points[: ROWS * ROWS], self.side),
+        picture = {  # with points as far as twice the side, which the page leaves out
+            "fake": encoded(shown, 2 * self.side),
+            "sheet": encoded(points[: ROWS * ROWS], 2 * self.side),
             "land": encoded(land, 1.0),
             "pushes": encoded(-slopes, longest),
         }

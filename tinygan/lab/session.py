@@ -86,6 +86,7 @@ class Session:
 
     def pause(self) -> None:
         self._set(playing=False)
+        self._draw()
 
     def set_speed(self, speed: str) -> None:
         self._set(speed=speed)

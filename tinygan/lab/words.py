@@ -27,7 +27,7 @@ EXPLODED = ("Explosion", "The losses have left all bounds.",
             "zero_grad before backward, lower rates; then start anew.")
 MIXED = ("Mixed batches", "D answers otherwise in G's step: its BatchNorm sees others there.",
          "No BatchNorm in D, or real and generated points alike in both steps.")
-ON_ITS_WAY = ("On its way", "G has not found all modes yet.", "Patience.")
+ON_ITS_WAY = ("On its way", "G is still looking for modes, or gathering on them.", "Patience.")
 TOO_EARLY = ("Too early to say", "The players have just begun.", "Patience.")
 
 
@@ -74,14 +74,14 @@ def judgement(game: Game, rows: Sequence[dict[str, Any]]) -> tuple[str, str, str
 
     d_losses = [row["D loss"] for row in late if row["D loss"] is not None]
     d_loss, modes, on_one = mean("D loss"), mean("modes"), mean("on a mode")
-    swing, huddles = numpy.std(d_losses), mean("spread") < 0.5
+    swing, huddles, found = numpy.std(d_losses), mean("spread") < 0.5, modes > 0.85 and on_one > 0.4
     if isinstance(game, Wasserstein):  # of its loss neither size nor sign says anything
-        return HEALTHY if modes > 0.85 and on_one > 0.5 else COLLAPSE if huddles else ON_ITS_WAY
+        return HEALTHY if found else COLLAPSE if huddles else ON_ITS_WAY
     if abs(d_loss) > 4 * game.balance or swing > 2 * game.balance:
         return EXPLODED
     if "D(G(z)) in G's step" in last and mean("D(G(z)) in G's step") - mean("D(G(z))") > 0.15:
         return MIXED
-    if modes > 0.85 and on_one > 0.5:
+    if found:
         return HEALTHY
     if swing > 0.25 * game.balance:
         return SWING
