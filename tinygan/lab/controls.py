@@ -53,7 +53,7 @@ CONTROLS = {
     "latent": Control("latents", 2, (1, 64), "numbers that G makes a point of", live=False),
     "batch_size": Control("batch", 128, (2, 1024), "packs of points in an update", broken=True),
     "mistake": Control("mistake", "none", ("none", *BREAK_IT.NAMES), "one of break_it.py's, in its "
-                       "own networks", live=False, broken=True),
+                       "own networks; there G's rate is 0.005", live=False, broken=True),
     "seed": Control("seed", 0, (0, 999_999), "the same seed gives the same run", live=False,
                     broken=True),
     "points": Control("points", "", (), "the drawn ones: x and y in hundredths", live=False,
