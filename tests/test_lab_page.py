@@ -1,6 +1,8 @@
 """The laboratory's page in a real browser, headless: what is shown, what each control does."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from browser import MISSING, Browser
@@ -10,6 +12,7 @@ from tinygan.lab import controls
 
 pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING),
               pytest.mark.cpu_only("the page is the same on each device")]
+EXERCISES = Path(__file__).parent / "exercises" / "README.md"
 FIELDS = [name for name in controls.CONTROLS if name != "points"]
 
 
@@ -41,7 +44,7 @@ def page(server, browser):
         browser.go("about:blank")
         browser.console()
         browser.go(server.address + "#" + link)
-        browser.wait(ready)
+        browser.wait(ready, 90)
         return browser
 
     yield page
@@ -203,10 +206,23 @@ def shares(page, link, steps):
 
 
 @pytest.mark.slow
-def test_it_collapses_without_packs_and_finds_the_modes_with_packs_of_two(page, monkeypatch):
-    monkeypatch.setattr(Browser.wait, "__defaults__", (60,))
+def test_it_collapses_without_packs_and_finds_the_modes_with_packs_of_two(page):
     alone, pairs = shares(page, "pack=1", 3000), shares(page, "pack=2", 3000)
     assert alone[0] < 0.4 and pairs[0] > 0.8 and pairs[1] > 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("title", "failure", "cure", "cured"),
+    [("d_steps=5", "D too strong", {"r1": 1}, "picture.row.spread > 0.85"),
+     ("beta1=0.9", "Swinging", {"beta1": 0.5}, "picture.row.modes > 0.6")],
+)
+def test_the_experiments_of_the_exercises_fail_and_are_cured(page, title, failure, cure, cured):
+    link = re.search(rf"\[{title}\]\(http://127.0.0.1:8765/#(.*)\)", EXERCISES.read_text())[1]
+    page = page(link, f"state && picture.row.step > 800 && picture.words.failure === '{failure}'")
+    for name, value in cure.items():
+        page.script("change({[arguments[0]]: arguments[1]})", name, value)
+    page.wait(cured, 60)
 
 
 @pytest.mark.slow
