@@ -2,7 +2,8 @@
 
 Red are generated points, blue real ones; the colour beneath is what D answers there, the arrows
 show where the gradient of its loss pushes G's points. G learns forty times as fast as D, outruns
-it, and finds a few modes only: mode collapse. Remedies, which can be combined:
+it, and finds a few modes only: mode collapse. tinygan lab shows it live, and lets you change it on
+the way. Remedies, which can be combined:
 
 --pack 2      D sees points in pairs and so notices when they are all alike.
               Lin et al. 2018, "PacGAN".

@@ -210,6 +210,18 @@ def test_a_run_that_explodes_is_stopped_and_said_to_have(session):
     assert shown["words"]["failure"] == "Explosion" and not one.playing
 
 
+def test_an_error_stops_the_run_and_is_said(session):
+    one = session()
+    messages = one.watch()
+    one.ask(one.play)
+    picture(messages, step=1)
+    one.lab.D = None
+    said = until(messages, lambda kind, said: kind == "state" and said["error"])
+    assert "NoneType" in said["error"] and not said["playing"]
+    one.ask(one.reset)
+    assert picture(messages, run=2) and one.error == ""
+
+
 # ---------------------------------------------------------------- the words
 
 
@@ -411,6 +423,12 @@ def test_the_command_prints_the_address_and_ends_by_ctrl_c():
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "") and "closed" in said
+
+
+def test_it_is_loaded_only_when_it_is_asked_for():
+    code = "import sys, tinygan; print({'tinygan.lab', 'http.server'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n"
 
 
 def test_wrong_words_and_a_taken_port_are_one_sentence(server):

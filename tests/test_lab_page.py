@@ -163,6 +163,16 @@ def test_a_link_carries_all_settings_and_no_token(page, server):
     page.console()  # where the browser writes down the answer of status 400
 
 
+def test_a_link_without_a_token_says_how_to_get_one(page, server):
+    page = page()
+    page.script("localStorage.clear()")
+    page.go("about:blank")
+    page.go(server.address.partition("?")[0] + "#pack=2")
+    page.wait("byId('problem').textContent.includes('open the address that it prints')")
+    assert server.session.settings.pack == 1
+    page.console()  # where the browser writes down the answer of status 403
+
+
 def draw(page, kind, *places):
     box = page.script("const b = byId('plane').getBoundingClientRect(); return [b.x, b.y, b.width]")
     page.drag([(box[0] + x * box[2], box[1] + y * box[2]) for x, y in places], kind)

@@ -130,7 +130,8 @@ class Session:
         self._tell("run", {
             "run": self.runs, "demo": self.demo.__name__.rpartition(".")[2], "speeds": [*SPEEDS],
             "sources": {player: inspect.getsource(self._function(player)) for player in "DG"},
-            "controls": {name: control._asdict() for name, control in CONTROLS.items()},
+            "controls": {name: control._asdict() | {"whole": type(control.default) is int}
+                         for name, control in CONTROLS.items()},
             **self.picture.frame(),
         })
         self._set(error="")
@@ -151,8 +152,8 @@ class Session:
                         self._update(self._next_player())
                     else:
                         self._rest(None)
-                except (ValueError, ArithmeticError, MemoryError) as error:
-                    self._set(playing=False, error=f"The run stopped: {error}")
+                except Exception as error:  # is shown where somebody looks, and the thread stays
+                    self._set(playing=False, error=f"The run stopped: {error!r}")
 
     def _rest(self, seconds: float | None) -> None:
         """Until something is asked for, at most so many seconds."""
