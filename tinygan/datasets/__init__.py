@@ -11,13 +11,13 @@ from .folders import folder, picture
 from .named import few, load, mnist, uci_digits
 from .pairs import Pairs, emoji, emoji_palette, pairs, unpaired, unpaired_emoji
 from .photos import FACTOR, Crops, bicubic, enlarged, load_photographs, photographs, reduced
-from .plane import PLANE, Mixture, grid, ring, spiral
+from .plane import PLANE, Mixture, grid, moons, ring, spiral
 
 __all__ = [
     "FACTOR", "ORIGINALS", "PLANE", "Batches", "Crops", "DataError", "Dataset", "Mixture",
     "Originals", "Pairs", "Phrases", "augmented", "bicubic", "chorales", "download", "emoji",
     "emoji_palette", "enlarged", "few", "folder", "from_bytes", "from_rolls", "grid", "load",
-    "load_photographs", "mnist", "original", "pairs", "performed", "photographs", "picture",
-    "read_idx", "reduced", "ring", "spiral", "to_bytes", "to_rolls", "uci_digits", "unpaired",
-    "unpaired_emoji",
+    "load_photographs", "mnist", "moons", "original", "pairs", "performed", "photographs",
+    "picture", "read_idx", "reduced", "ring", "spiral", "to_bytes", "to_rolls", "uci_digits",
+    "unpaired", "unpaired_emoji",
 ]
