@@ -80,7 +80,7 @@ class Generator(Module):
 
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "stylegan", __doc__, steps=10_000, batch_size=16, latent=32, lr=2.5e-3, d_lr=1e-3, r1=1.0,
+        "stylegan", __doc__, steps=10_000, batch_size=16, latent=32, lr=2.5e-3, d_lr=2e-3, r1=1.0,
         width=16, data="characters", size=16, channels=3, measure=5000)
     parser.add_argument("--mapping", type=training.from_zero(20, int), default=2, metavar="N",
         help="layers of the mapping network; 0: w is the direction of z")
@@ -92,7 +92,7 @@ def options() -> argparse.ArgumentParser:
 def build(settings: argparse.Namespace) -> dict[str, Any]:
     size, channels, width = settings.size, settings.channels, settings.width
     G = Generator(settings.latent, settings.mapping, size, channels, width)
-    D = networks.dcgan_discriminator(size, channels, 2 * width, deviation=True)
+    D = networks.dcgan_discriminator(size, channels, 4 * width, deviation=True)
     return {"G": G, "D": D, "average of G": ExponentialMovingAverage(G, decay=0.998)}
 
 
