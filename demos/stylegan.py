@@ -84,8 +84,8 @@ def options() -> argparse.ArgumentParser:
         width=16, data="characters", size=16, channels=3, measure=5000)
     parser.add_argument("--mapping", type=training.from_zero(20, int), default=2, metavar="N",
         help="layers of the mapping network; 0: w is the direction of z")
-    parser.add_argument("--mixing", type=training.from_zero(1.01), default=0.3, metavar="SHARE",
-        help="of images that get two styles in training, from 0 to 1")
+    parser.add_argument("--mixing", type=training.from_zero(1), default=0.3, metavar="SHARE",
+        help="of images that get two styles in training; 0: no mixing regularisation")
     return parser
 
 
