@@ -105,7 +105,7 @@ def lines_of(pattern):
 def test_the_promises_to_the_reader_are_kept():
     """The engine is read in an afternoon, the README in ten minutes."""
     assert lines_of("tinygan/*.py") <= 2560
-    assert lines_of("tinygan/**/*.py") <= 7950
+    assert lines_of("tinygan/**/*.py") <= 7930
     assert lines_of("README.md") <= 200
 
 

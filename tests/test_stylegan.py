@@ -120,7 +120,9 @@ def test_it_measures_and_draws_what_it_promises(tmp_path, capsys, few_characters
         "styles of 4 x 4", "styles of 8 x 8", "styles of 16 x 16", "by chance"]
     assert [*rows["by chance"]] == [*ATTRIBUTES]
     printed = capsys.readouterr().out
-    assert sum("samples of G" in line for line in printed.splitlines()) == 1
+    titles = [line.split() for line in printed.splitlines() if line.startswith("   ")]
+    assert titles == [["Frechet", "kernel", "precision", "recall"], ["path", "length"],
+                      [*ATTRIBUTES]]  # three tables
     with numpy.load(tmp_path / "figures.npz") as arrays:
         assert {arrays[name].shape for name in ("images", "mixed")} == {(100, 16, 16, 3)}
     for name, columns, lines in ("mixed", 9, 9), ("noise", 12, 4), ("truncation", 12, 8):
