@@ -3,7 +3,7 @@
 Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019,
 with the demodulation of "Analyzing and Improving the Image Quality of StyleGAN", 2020, eq. 3. A
 mapping network f makes w of z. The image starts from a learned constant, w is the style of each
-convolution on the way to full size, and noise n is there for what is random in an image:
+convolution on the way to full size, and noise n is for what is random in it, in these nothing:
 
     w = f(z / |z|),   x_0 = constant,   x_l = LeakyReLU(conv(x_(l-1); style w) + b_l n_l)
 
