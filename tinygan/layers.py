@@ -347,6 +347,19 @@ class PixelShuffle(Module):
         return functions.reshape(lines, (n, f * height, f * width, channels // f**2))
 
 
+class MinibatchDeviation(Module):
+    """One more channel: how much the batch varies, the mean deviation of all its numbers.
+
+    (N, H, W, C) -> (N, H, W, C + 1). Karras et al. 2018, section 3: late in D, it shows images
+    that are all alike to be generated ones.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        deviation = functions.sqrt(functions.var(x, axis=0) + 1e-8).mean()
+        same = functions.broadcast_to(deviation, (*x.shape[:3], 1))
+        return functions.concatenate([x, same], axis=3)
+
+
 class ReLU(Module):
     """y = max(x, 0)."""
 
