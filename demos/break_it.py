@@ -30,20 +30,12 @@ from typing import Any
 from tinygan import Tensor, datasets, losses, no_grad, plots, seed, training
 from tinygan.backend import random_normal
 from tinygan.functions import concatenate, sigmoid
-from tinygan.layers import Dense, LeakyReLU, Sequential
 from tinygan.metrics import count_modes
-from tinygan.normalization import BatchNorm
+from tinygan.networks import dense_network
 from tinygan.optimizers import Adam
 
 NAMES = ["healthy", *re.findall(r"^([a-z0-9.-]+): ", __doc__, re.MULTILINE)]
-RING, LATENT, RATE = datasets.ring(deviation=0.05), 8, 5e-3
-
-
-def network(inputs: int, outputs: int, width: int = 128, batch_norm: bool = False) -> Sequential:
-    """G: latents (N, LATENT) to points (N, 2).  D: points (N, 2) to logits (N, 1)."""
-    hidden = [[Dense(size, width), *[BatchNorm(width)] * batch_norm, LeakyReLU(0.2)]
-              for size in (inputs, width)]
-    return Sequential(*hidden[0], *hidden[1], Dense(width, outputs))
+RING, LATENT, WIDTH, RATE = datasets.ring(deviation=0.05), 8, 128, 5e-3
 
 
 def options() -> argparse.ArgumentParser:
@@ -56,16 +48,25 @@ def options() -> argparse.ArgumentParser:
 
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
-    G, D = network(LATENT, 2), network(2, 1, batch_norm=settings.broken == "mixed-batchnorm")
-    return {"G": G, "D": D}
+    """G: latents (N, LATENT) to points (N, 2).  D: points (N, 2) to logits (N, 1)."""
+    mixed = settings.broken == "mixed-batchnorm"
+    return {"G": dense_network(LATENT, 2, WIDTH), "D": dense_network(2, 1, WIDTH, batch_norm=mixed)}
 
 
 class View:
-    """A thousand samples, always of the same latents, over real points; curves of the run."""
+    """The players, their game, and what is shown: samples, always of the same latents; curves."""
 
     def __init__(self, settings: argparse.Namespace, parts: dict[str, Any]):
-        self.name, self.G = settings.broken, parts["G"]
+        self.broken, self.batch, self.mixture = settings.broken, settings.batch_size, RING
+        self.G, self.D = parts["G"], parts["D"]
+        self.game = losses.Minimax() if self.broken == "saturating" else losses.NonSaturating()
+        betas = (0.9 if self.broken == "beta1-0.9" else 0.5, 0.999)
+        self.adam_g = Adam(self.G.parameters(), RATE, betas=betas)
+        self.adam_d = Adam(self.D.parameters(), RATE, betas=betas)
         self.latents, self.run = Tensor(random_normal(1000, LATENT)), None
+
+    def set_rate(self, rate: float) -> None:
+        self.adam_g.lr, self.adam_d.lr = rate, rate / (10 if self.broken == "d-too-weak" else 1)
 
     def samples(self) -> Tensor:
         with no_grad():
@@ -76,65 +77,64 @@ class View:
         return self.samples().numpy(), steps, curves.get("answers", {}) | curves.get("modes", {})
 
     def draw(self, path: Path) -> None:
-        plots.save_sheet({self.name: self.panel()}, RING, path)
+        plots.save_sheet({self.broken: self.panel()}, RING, path)
 
 
 pictures = View
 
 
+def update_d(view: View) -> None:
+    """(1) Update D: minimise -log D(x) - log(1 - D(G(z)))."""
+    broken, batch, G, D = view.broken, view.batch, view.G, view.D
+    strong = 302 if view.adam_d.steps == 0 else 2  # updates of a strong D, with a start of 300
+    for _ in range(strong if broken in ("d-too-strong", "saturating") else 1):
+        real, fake = Tensor(view.mixture.samples(batch)), G(Tensor(random_normal(batch, LATENT)))
+        # The tape leads from the fake back into G. detach() cuts it: same numbers, no way
+        # for D's gradients into G. (no_grad, as in mnist_gan.py, records no tape at all.)
+        if broken != "no-detach":
+            fake = fake.detach()
+        # One pass for both: only BatchNorm lets one sample change another's answer.
+        both = D(concatenate([real, fake]))
+        real_logits, fake_logits = both[: len(real)], both[len(real) :]
+        if broken != "no-zero-grad":
+            view.adam_d.zero_grad()
+        view.d_loss = view.game.discriminator(real_logits, fake_logits)
+        view.d_loss.backward()
+        if broken != "simultaneous":
+            view.adam_d.step()
+    with no_grad():
+        view.answers = view.game.answers(real_logits, fake_logits)
+
+
+def update_g(view: View) -> None:
+    """(2) Update G: minimise -log D(G(z))."""
+    with view.D.frozen():
+        logits = view.D(view.G(Tensor(random_normal(view.batch, LATENT))))
+        view.g_loss = view.game.generator(logits)
+        view.g_loss.backward()
+    if view.broken == "simultaneous":
+        view.adam_d.step()  # only now: G's gradient was taken at the D before this step
+    view.adam_g.step()
+    # Cleared here, as much code does, so that what a missing detach adds is there for G.
+    if view.broken != "no-zero-grad":
+        view.adam_g.zero_grad()
+    view.answers["D(G(z)) in G's step"] = sigmoid(logits.detach()).mean()
+
+
 def train_one(settings: argparse.Namespace) -> View:
     """One run, with the mistake of that name in it, or none ("healthy")."""
     seed(settings.seed)
-    broken, parts = settings.broken, build(settings)
-    G, D = parts.values()
-    game = losses.Minimax() if broken == "saturating" else losses.NonSaturating()
-    betas = (0.9 if broken == "beta1-0.9" else 0.5, 0.999)
-    adam_g, adam_d = (Adam(player.parameters(), RATE, betas=betas) for player in (G, D))
-    view, optimizers = View(settings, parts), {"Adam of G": adam_g, "Adam of D": adam_d}
-    run = view.run = training.Run(settings, parts | optimizers, view.draw)
-
-    batch, modes = settings.batch_size, count_modes(view.samples().data, *RING).shares()
+    view = View(settings, build(settings))
+    parts = {"G": view.G, "D": view.D, "Adam of G": view.adam_g, "Adam of D": view.adam_d}
+    run = view.run = training.Run(settings, parts, view.draw)
+    modes = count_modes(view.samples().data, *RING).shares()
     for step in run:
-        # Both rates fall to zero over the run: the players settle instead of circling.
-        adam_g.lr = RATE * run.time_left
-        adam_d.lr = adam_g.lr / (10 if broken == "d-too-weak" else 1)
-        # Cleared here, as much code does, so that what a missing detach adds is there for G.
-        if broken != "no-zero-grad":
-            adam_g.zero_grad()
-
-        # (1) Update D: minimise -log D(x) - log(1 - D(G(z))).
-        strong = 302 if step == 1 else 2  # updates of a strong D, which has a start of 300
-        for _ in range(strong if broken in ("d-too-strong", "saturating") else 1):
-            real, fake = Tensor(RING.samples(batch)), G(Tensor(random_normal(batch, LATENT)))
-            # The tape leads from the fake back into G. detach() cuts it: same numbers, no way
-            # for D's gradients into G. (no_grad, as in mnist_gan.py, records no tape at all.)
-            if broken != "no-detach":
-                fake = fake.detach()
-            # One pass for both: only BatchNorm lets one sample change another's answer.
-            both = D(concatenate([real, fake]))
-            real_logits, fake_logits = both[: len(real)], both[len(real) :]
-            if broken != "no-zero-grad":
-                adam_d.zero_grad()
-            d_loss = game.discriminator(real_logits, fake_logits)
-            d_loss.backward()
-            if broken != "simultaneous":
-                adam_d.step()
-
-        # (2) Update G: minimise -log D(G(z)).
-        with D.frozen():
-            logits = D(G(Tensor(random_normal(batch, LATENT))))
-            game.generator(logits).backward()
-        if broken == "simultaneous":
-            adam_d.step()  # only now: G's gradient was taken at the D before this step
-        adam_g.step()
-
+        view.set_rate(RATE * run.time_left)  # falls to zero: the players settle, not circle
+        update_d(view)
+        update_g(view)
         if step % run.log_every == 0:
             modes = count_modes(view.samples().data, *RING).shares()
-        with no_grad():
-            run.log(losses={"D loss": d_loss},
-                    answers={**game.answers(real_logits, fake_logits),
-                             "D(G(z)) in G's step": sigmoid(logits).mean()},
-                    modes=modes)
+        run.log(losses={"D loss": view.d_loss}, answers=view.answers, modes=modes)
     return view
 
 

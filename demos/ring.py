@@ -2,7 +2,8 @@
 
 Red are generated points, blue real ones; the colour beneath is what D answers there, the arrows
 show where the gradient of its loss pushes G's points. G learns forty times as fast as D, outruns
-it, and finds a few modes only: mode collapse. Remedies, which can be combined:
+it, and finds a few modes only: mode collapse. tinygan lab shows it live, and lets you change it on
+the way. Remedies, which can be combined:
 
 --pack 2      D sees points in pairs and so notices when they are all alike.
               Lin et al. 2018, "PacGAN".
@@ -23,41 +24,24 @@ from typing import Any
 
 from tinygan import Tensor, datasets, grad, losses, metrics, no_grad, plots, training
 from tinygan.backend import random_normal
-from tinygan.functions import reshape
-from tinygan.layers import Dense, LeakyReLU, Sequential
+from tinygan.networks import bend, dense_network, packed
 from tinygan.optimizers import Adam
 
 SHOWN, ARROWS = 480, 120  # points in the view, and how many of them with an arrow
 MEASURED = 2500  # samples, as in VEEGAN and PacGAN
 
 
-def make_network(inputs: int, outputs: int, width: int) -> Sequential:
-    """G: latents (N, latent) to points (N, 2).  D: packs (N, 2 pack) of points to logits (N, 1)."""
-    return Sequential(Dense(inputs, width), LeakyReLU(0.2), Dense(width, width), LeakyReLU(0.2),
-                      Dense(width, outputs))
-
-
-def bend(first: Dense, packs: Tensor) -> None:
-    """Start D's first layer with kinks where the data are: unit i is 0 at the i-th of packs.
-
-    With biases of 0 all kinks pass through the middle, and D is slow to tell modes apart.
-    """
-    first.bias.data[:] = -(packs.data * first.weight.data.T).sum(axis=1)
-
-
-def packed(points: Tensor, pack: int) -> Tensor:
-    """Points (N, 2) side by side in packs (N / pack, 2 pack); all of one pack are of one kind."""
-    return reshape(points, (-1, 2 * pack))
-
-
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "ring", __doc__, steps=10_000, batch_size=128, latent=2, lr=2e-3, d_lr=5e-5, width=128
+        "ring", __doc__, steps=10_000, batch_size=128, latent=2, lr=2e-3, d_lr=5e-5, beta1=0.5,
+        beta2=0.999, r1=0.0, width=128,
     )
     add = parser.add_argument
     add("--data", default="ring", choices=datasets.PLANE, help="where the real points lie")
     add("--loss", default="non-saturating", choices=losses.GAMES,
         help="the game; wasserstein with a gradient penalty")
+    add("--penalty", type=training.from_zero(), default=10.0, metavar="WEIGHT",
+        help="of that penalty")
     add("--pack", type=int, default=1, choices=range(1, 5), metavar="1...4",
         help="points that D sees at a time; a batch is of N packs, as in the paper's code")
     add("--unrolled", type=int, default=0, choices=range(21), metavar="0...20",
@@ -69,19 +53,37 @@ def options() -> argparse.ArgumentParser:
 
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
-    G = make_network(settings.latent, 2, settings.width)
-    return {"G": G, "D": make_network(2 * settings.pack, 1, settings.width)}
+    """G: latents (N, latent) to points (N, 2).  D: packs (N, 2 pack) of points to logits (N, 1)."""
+    G = dense_network(settings.latent, 2, settings.width)
+    return {"G": G, "D": dense_network(2 * settings.pack, 1, settings.width)}
+
+
+def start(settings: argparse.Namespace, mixture: datasets.Mixture) -> "Laboratory":
+    parts = build(settings)
+    if settings.bend:
+        points = Tensor(mixture.samples(settings.width * settings.pack))
+        bend(parts["D"].layers[0], packed(points, settings.pack))
+    return Laboratory(settings, parts, mixture)
 
 
 class Laboratory:
-    """What is shown: always the same real points and latents, as G and D stand."""
+    """The players, their game, and what is shown: always the same real points and latents."""
 
-    def __init__(self, settings: argparse.Namespace, parts: dict[str, Any]):
+    def __init__(self, settings: argparse.Namespace, parts: dict[str, Any],
+                 mixture: datasets.Mixture | None = None):
         self.settings, self.G, self.D = settings, parts["G"], parts["D"]
-        self.game, self.mixture = losses.GAMES[settings.loss](), datasets.PLANE[settings.data]()
+        self.game = losses.GAMES[settings.loss]()
+        self.mixture = mixture or datasets.PLANE[settings.data]()
         self.latents = Tensor(random_normal(MEASURED, settings.latent))
         self.real = Tensor(self.mixture.samples(SHOWN))
+        betas = (settings.beta1, settings.beta2)
+        self.adam_g = Adam(self.G.parameters(), settings.lr, betas=betas)
+        self.adam_d = Adam(self.D.parameters(), settings.d_lr, betas=betas)
         self.run: training.Run | None = None
+
+    def generated(self) -> Tensor:
+        count = self.settings.batch_size * self.settings.pack
+        return self.G(Tensor(random_normal(count, self.settings.latent)))
 
     def samples(self) -> Tensor:
         with no_grad():
@@ -109,50 +111,48 @@ class Laboratory:
 pictures = Laboratory
 
 
+def update_d(lab: Laboratory) -> None:
+    """(1) Update D, which sees packs of real or of generated points."""
+    settings, D, game = lab.settings, lab.D, lab.game
+    lab.points = Tensor(lab.mixture.samples(settings.batch_size * settings.pack))
+    with no_grad():
+        real = packed(lab.points, settings.pack)
+        fake = packed(lab.generated(), settings.pack)
+    real_logits, fake_logits = D(real), D(fake)
+    lab.d_loss = objective = game.discriminator(real_logits, fake_logits)
+    if settings.loss == "wasserstein":  # whose critic must not grow steep
+        objective = objective + settings.penalty * losses.gradient_penalty(D, real, fake)
+    if settings.r1:
+        objective = objective + settings.r1 * losses.r1_penalty(D, real)
+    lab.adam_d.zero_grad()
+    objective.backward()
+    lab.adam_d.step()
+    with no_grad():
+        lab.answers = game.answers(real_logits, fake_logits)
+
+
+def update_g(lab: Laboratory) -> None:
+    """(2) Update G, against D as it is or as it will be."""
+    lab.g_loss = lab.loss_of_g(lab.points, lab.generated())
+    lab.adam_g.zero_grad()
+    lab.g_loss.backward()
+    lab.adam_g.step()
+
+
 def train(settings: argparse.Namespace) -> None:
-    parts = build(settings)
-    G, D = parts.values()
-    mixture, pack, batch = datasets.PLANE[settings.data](), settings.pack, settings.batch_size
-    if settings.bend:
-        bend(D.layers[0], packed(Tensor(mixture.samples(settings.width * pack)), pack))
-    laboratory = Laboratory(settings, parts)
-    game = laboratory.game
-    adam_g, adam_d = Adam(G.parameters(), settings.lr), Adam(D.parameters(), settings.d_lr)
-    run = laboratory.run = training.Run(
-        settings, {**parts, "Adam of G": adam_g, "Adam of D": adam_d}, laboratory.draw,
-        reading=game.reading, levels={"losses": (game.balance, "D loss in balance")},
-    )
-
-    def generated() -> Tensor:
-        return G(Tensor(random_normal(batch * pack, settings.latent)))
-
+    lab = start(settings, datasets.PLANE[settings.data]())
+    parts = {"G": lab.G, "D": lab.D, "Adam of G": lab.adam_g, "Adam of D": lab.adam_d}
+    game = lab.game
+    run = lab.run = training.Run(settings, parts, lab.draw, reading=game.reading,
+                                 levels={"losses": (game.balance, "D loss in balance")})
     for _ in run:
-        adam_g.lr, adam_d.lr = settings.lr * run.time_left, settings.d_lr * run.time_left
-
-        # (1) Update D, which sees packs of real or of generated points.
-        points = Tensor(mixture.samples(batch * pack))
-        with no_grad():
-            real, fake = packed(points, pack), packed(generated(), pack)
-        real_logits, fake_logits = D(real), D(fake)
-        d_loss = objective = game.discriminator(real_logits, fake_logits)
-        if settings.loss == "wasserstein":  # whose critic must not grow steep
-            objective = d_loss + 10.0 * losses.gradient_penalty(D, real, fake)
-        adam_d.zero_grad()
-        objective.backward()
-        adam_d.step()
-
-        # (2) Update G, against D as it is or as it will be.
-        g_loss = laboratory.loss_of_g(points, generated())
-        adam_g.zero_grad()
-        g_loss.backward()
-        adam_g.step()
-
-        with no_grad():
-            run.log(losses={"D loss": d_loss, "G loss": g_loss},
-                    answers=game.answers(real_logits, fake_logits))
+        lab.adam_g.lr, lab.adam_d.lr = settings.lr * run.time_left, settings.d_lr * run.time_left
+        update_d(lab)
+        update_g(lab)
+        run.log(losses={"D loss": lab.d_loss, "G loss": lab.g_loss}, answers=lab.answers)
 
     if run.finished:
-        metrics.report_modes(settings, laboratory.samples().numpy(), mixture)
+        metrics.report_modes(settings, lab.samples().numpy(), lab.mixture)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019,
 with the demodulation of "Analyzing and Improving the Image Quality of StyleGAN", 2020, eq. 3. A
 mapping network f makes w of z. The image starts from a learned constant, w is the style of each
-convolution on the way to full size, and noise n is there for what is random in an image:
+convolution on the way to full size, and noise n is for what is random in it, in these nothing:
 
     w = f(z / |z|),   x_0 = constant,   x_l = LeakyReLU(conv(x_(l-1); style w) + b_l n_l)
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy
 
 from tinygan import Tensor, datasets, losses, metrics, networks, no_grad, training
-from tinygan.backend import generator, random_normal, to_device, xp
+from tinygan.backend import drawn, generator, random_integers, random_normal, to_device, xp
 from tinygan.functions import concatenate, leaky_relu, sqrt, tanh, where
 from tinygan.layers import Dense, Module, Parameter, Upsample
 from tinygan.normalization import ModulatedConv2d
@@ -80,19 +80,19 @@ class Generator(Module):
 
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "stylegan", __doc__, steps=10_000, batch_size=16, latent=32, lr=2.5e-3, d_lr=1e-3, r1=1.0,
+        "stylegan", __doc__, steps=10_000, batch_size=16, latent=32, lr=2.5e-3, d_lr=2e-3, r1=1.0,
         width=16, data="characters", size=16, channels=3, measure=5000)
     parser.add_argument("--mapping", type=training.from_zero(20, int), default=2, metavar="N",
         help="layers of the mapping network; 0: w is the direction of z")
-    parser.add_argument("--mixing", type=training.from_zero(1.01), default=0.3, metavar="SHARE",
-        help="of images that get two styles in training, from 0 to 1")
+    parser.add_argument("--mixing", type=training.from_zero(1), default=0.3, metavar="SHARE",
+        help="of images that get two styles in training; 0: no mixing regularisation")
     return parser
 
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
     size, channels, width = settings.size, settings.channels, settings.width
     G = Generator(settings.latent, settings.mapping, size, channels, width)
-    D = networks.dcgan_discriminator(size, channels, 2 * width, deviation=True)
+    D = networks.dcgan_discriminator(size, channels, 4 * width, deviation=True)
     return {"G": G, "D": D, "average of G": ExponentialMovingAverage(G, decay=0.998)}
 
 
@@ -112,14 +112,14 @@ def train(settings: argparse.Namespace) -> None:
     run = training.Run(
         settings, parts | learners, pictures(settings, parts).draw, reading=game.reading,
         levels={"losses": (game.balance, "D loss in balance")}, epoch=len(batches))
-    count, layers = settings.batch_size, numpy.arange(len(G.layers))
+    count, layers = settings.batch_size, xp.arange(len(G.layers))
 
     def samples() -> Tensor:
         """Images of one w, or of two: then the second begins at any layer but the first."""
         w = G.mapping(Tensor(random_normal(2 * count, settings.latent)))
-        begin = generator.integers(1, len(layers), size=(count, 1))
-        begin[generator.random(count) >= settings.mixing] = len(layers)
-        first = to_device((layers < begin)[:, :, None])                         # (N, L, 1)
+        begin = random_integers(1, len(layers), count, 1)
+        alone = to_device(drawn(generator.random, count, 1)) >= settings.mixing
+        first = ((layers < begin) | alone)[:, :, None]                          # (N, L, 1)
         return G.synthesis(where(first, w[:count, None], w[count:, None]))
 
     for step in run:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import tinygan
-from tinygan import Tensor, losses
+from tinygan import Tensor, losses, networks
 from tinygan.backend import random_normal
 from tinygan.layers import Parameter
 from tinygan.optimizers import SGD
@@ -144,7 +144,7 @@ def test_in_the_gan_of_two_numbers_simultaneous_steps_spiral_away(simultaneous, 
 def test_without_detach_the_gradient_of_g_is_that_of_both_losses(break_it):
     def gradient(detached, both):
         tinygan.seed(0)
-        G, D = break_it.network(8, 2), break_it.network(2, 1)
+        G, D = networks.dense_network(8, 2, 128), networks.dense_network(2, 1, 128)
         game, z = losses.NonSaturating(), Tensor(random_normal(128, 8))
         real = Tensor(break_it.RING.samples(128))
         fake = G(z)

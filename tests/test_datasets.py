@@ -510,6 +510,16 @@ def test_the_spiral_is_one_arm_without_gaps_from_the_middle_to_radius_1():
     assert numpy.unwrap(numpy.arctan2(*centers.T[::-1]))[-1] == pytest.approx(4 * numpy.pi, abs=0.1)
 
 
+def test_two_moons_reach_into_one_another_around_the_middle():
+    centers, deviation = datasets.moons()
+    upper, lower = centers[:100], centers[100:]
+    numpy.testing.assert_allclose(numpy.hypot(*(upper + [1 / 3, 1 / 6]).T), 2 / 3, atol=1e-6)
+    assert numpy.array_equal(upper, -lower) and (upper[:, 1] > -1 / 6).all()
+    assert 0.99 < abs(centers).max() <= 1 and upper[:, 1].min() < 0 < lower[:, 1].max()
+    gaps = numpy.linalg.norm(upper[:, None] - lower, axis=2)
+    assert gaps.min() > 6 * deviation  # and yet stay apart
+
+
 @pytest.mark.parametrize("name", ["ring", "grid"])
 def test_points_lie_around_all_centers_alike_at_the_deviation(name):
     mixture = datasets.PLANE[name]()

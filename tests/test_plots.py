@@ -27,7 +27,6 @@ from tinygan.plots import (
     save_roc,
     save_sheet,
 )
-from tinygan.plots.plane import CELLS
 from tinygan.tensor import TapeError
 
 
@@ -391,7 +390,7 @@ def test_the_landscape_is_ds_answer_with_x_to_the_right_and_y_upwards():
     seen = landscape(lambda x: sigmoid(judge(1.0, 0.1)(x)), NOBODY, 1, side=2.0)
     expected = [1 / (1 + numpy.exp(-(x + 0.1 * y))) for x, y in [(-2, -2), (2, -2), (-2, 2)]]
     numpy.testing.assert_allclose([seen[0, 0], seen[0, -1], seen[-1, 0]], expected, rtol=1e-5)
-    assert seen.shape == (CELLS, CELLS)
+    assert seen.shape == (64, 64)
 
 
 def test_where_d_sees_pairs_the_landscape_is_the_mean_over_generated_partners():
@@ -403,7 +402,7 @@ def test_where_d_sees_pairs_the_landscape_is_the_mean_over_generated_partners():
 
 def test_answers_that_are_no_probabilities_are_shown_from_the_lowest_to_the_highest():
     seen = landscape(judge(5.0, 0.0), NOBODY, 1, side=1.0)
-    numpy.testing.assert_allclose(seen[3], numpy.linspace(0, 1, CELLS), atol=1e-6)
+    numpy.testing.assert_allclose(seen[3], numpy.linspace(0, 1, 64), atol=1e-6)
     for flat in (judge(0.0, 0.0), lambda x: judge(0.0, 0.0)(x) + 5.0):
         assert not landscape(flat, NOBODY, 1, side=1.0).any()
 

@@ -14,21 +14,15 @@ import pytest
 from PIL import Image
 from test_demos import run
 
-from tinygan import Tensor, losses
+from tinygan import Tensor, losses, networks
 from tinygan.backend import to_device
 from tinygan.layers import Module
 from tinygan.optimizers import SGD
 from tinygan.training import checkpoints
-from tinygan.training.trained import load_demo
 
 DEMO = Path(__file__).parents[1] / "demos" / "ring.py"
 SHORT = ["--steps", "3", "--batch-size", "8", "--width", "8", "--pack", "2", "--unrolled", "1"]
 RATE = 0.5
-
-
-@pytest.fixture
-def ring():
-    return load_demo("ring")
 
 
 # ---------------------------------------------------------------- looking ahead
@@ -41,16 +35,16 @@ def in_float64(network):
 
 
 @pytest.fixture
-def tiny(ring):
+def tiny():
     """G, D that takes pairs, z and real points, small and in float64."""
     random = numpy.random.default_rng(3)
-    G, D = in_float64(ring.make_network(2, 2, 4)), in_float64(ring.make_network(4, 1, 5))
+    G, D = in_float64(networks.dense_network(2, 2, 4)), in_float64(networks.dense_network(4, 1, 5))
     for parameter in (*G.parameters(), *D.parameters()):  # no kink at a bias of 0
         parameter.data = to_device(random.standard_normal(parameter.shape))
     return G, D, *(Tensor(random.standard_normal((6, 2))) for _ in range(2))
 
 
-def test_a_d_that_keeps_its_layers_in_a_dict_is_unrolled_too(ring, tiny):
+def test_a_d_that_keeps_its_layers_in_a_dict_is_unrolled_too(tiny):
     G, D, z, real = tiny
 
     class InADict(Module):
@@ -62,19 +56,19 @@ def test_a_d_that_keeps_its_layers_in_a_dict_is_unrolled_too(ring, tiny):
                 x = layer(x)
             return x
 
-    game, fake = losses.NonSaturating(), ring.packed(G(z), 2)
-    first, second = (losses.unrolled(game, d, ring.packed(real, 2), fake, steps=3, rate=RATE)
+    game, fake = losses.NonSaturating(), networks.packed(G(z), 2)
+    first, second = (losses.unrolled(game, d, networks.packed(real, 2), fake, steps=3, rate=RATE)
                      for d in (D, InADict(D.layers)))
     assert first.item() == second.item()
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4])
-def test_the_gradient_by_g_is_that_of_finite_differences(ring, tiny, steps):
+def test_the_gradient_by_g_is_that_of_finite_differences(tiny, steps):
     G, D, z, real = tiny
 
     def loss():
-        return losses.unrolled(losses.NonSaturating(), D, ring.packed(real, 2),
-                               ring.packed(G(z), 2), steps=steps, rate=RATE)
+        return losses.unrolled(losses.NonSaturating(), D, networks.packed(real, 2),
+                               networks.packed(G(z), 2), steps=steps, rate=RATE)
 
     loss().backward()
     for parameter in G.parameters():
@@ -98,20 +92,20 @@ def plain_gradient(game, D, fake):
 
 
 @pytest.mark.parametrize("game", losses.GAMES)
-def test_without_a_step_ahead_it_is_the_plain_loss(ring, tiny, game):
+def test_without_a_step_ahead_it_is_the_plain_loss(tiny, game):
     _, D, z, real = tiny
     game, fake = losses.GAMES[game](), Tensor(z.data.reshape(3, 4), requires_grad=True)
-    loss = losses.unrolled(game, D, ring.packed(real, 2), fake, steps=0, rate=RATE)
+    loss = losses.unrolled(game, D, networks.packed(real, 2), fake, steps=0, rate=RATE)
     loss.backward()
     value, gradient = loss.item(), fake.grad.numpy()
     expected, expected_gradient = plain_gradient(game, D, fake)
     assert value == expected and numpy.array_equal(gradient, expected_gradient)
 
 
-def test_ahead_stands_the_d_of_so_many_steps_of_gradient_descent(ring, tiny):
+def test_ahead_stands_the_d_of_so_many_steps_of_gradient_descent(tiny):
     _, D, z, real = tiny
     game, fake = losses.NonSaturating(), Tensor(z.data.reshape(3, 4), requires_grad=True)
-    real = ring.packed(real, 2)
+    real = networks.packed(real, 2)
     loss = losses.unrolled(game, D, real, fake, steps=3, rate=RATE)
     loss.backward()
     gradient = fake.grad.numpy()
@@ -128,10 +122,10 @@ def test_ahead_stands_the_d_of_so_many_steps_of_gradient_descent(ring, tiny):
     assert difference > 0.1 * numpy.linalg.norm(gradient)
 
 
-def test_looking_ahead_leaves_d_as_it_is(ring, tiny):
+def test_looking_ahead_leaves_d_as_it_is(tiny):
     G, D, z, real = tiny
     before = D.state()
-    losses.unrolled(losses.NonSaturating(), D, ring.packed(real, 2), ring.packed(G(z), 2),
+    losses.unrolled(losses.NonSaturating(), D, networks.packed(real, 2), networks.packed(G(z), 2),
                     steps=5, rate=RATE).backward()
     assert all(numpy.array_equal(array, before[name]) for name, array in D.state().items())
     assert all(p.grad is None and p.requires_grad for p in D.parameters())
@@ -141,16 +135,16 @@ def test_looking_ahead_leaves_d_as_it_is(ring, tiny):
 # ---------------------------------------------------------------- what is shown
 
 
-def test_a_pack_is_points_side_by_side(ring):
+def test_a_pack_is_points_side_by_side():
     points = Tensor(numpy.arange(12, dtype="float32").reshape(6, 2))
-    assert ring.packed(points, 1).numpy().tolist() == points.numpy().tolist()
-    assert ring.packed(points, 3).numpy().tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert networks.packed(points, 1).numpy().tolist() == points.numpy().tolist()
+    assert networks.packed(points, 3).numpy().tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
 
 
-def test_ds_first_kinks_start_at_the_data(ring):
+def test_ds_first_kinks_start_at_the_data():
     packs = Tensor(numpy.random.default_rng(0).standard_normal((7, 4)).astype("float32"))
-    D = ring.make_network(4, 1, width=7)
-    ring.bend(D.layers[0], packs)
+    D = networks.dense_network(4, 1, width=7)
+    networks.bend(D.layers[0], packs)
     numpy.testing.assert_allclose(D.layers[0](packs).numpy().diagonal(), 0, atol=1e-6)
 
 
@@ -217,11 +211,11 @@ def found(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("loss", "data"),
-    [*zip(losses.GAMES, ["ring", "grid", "spiral", "grid", "spiral"], strict=True)],
+    [*zip(losses.GAMES, ["ring", "grid", "spiral", "grid", "moons"], strict=True)],
 )
 def test_every_game_and_every_data_set_runs(found, tmp_path, loss, data):
     modes = found("--steps", 2, "--batch-size", 4, "--bend", "--loss", loss, "--data", data)
-    assert 0 <= modes["captured"] <= {"ring": 8, "grid": 25, "spiral": 200}[data]
+    assert 0 <= modes["captured"] <= {"ring": 8, "grid": 25, "spiral": 200, "moons": 200}[data]
     assert (tmp_path / "samples.gif").exists()
 
 

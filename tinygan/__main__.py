@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "sample": "draw pictures from a trained run",
     "evaluate": "measure the digits that trained runs draw",
+    "lab": "watch a GAN learn, live in a browser",
     "gradcheck": "check the derivatives in a Python file against finite differences",
 }
 

@@ -1,4 +1,4 @@
-"""Networks that several demos share: DCGAN's pair, and those that turn images into images.
+"""Networks that several demos share: for points, DCGAN's pair, and from images to images.
 
 DCGAN is of Radford, Metz and Chintala 2016, whose guidelines (section 3) are named where they are
 applied. Letters: N batch, S the images' side, C their channels, W width.
@@ -29,6 +29,28 @@ from .layers import (
 from .losses import normal_divergence
 from .normalization import BatchNorm, InstanceNorm
 from .tensor import Tensor
+
+
+def dense_network(
+    inputs: int, outputs: int, width: int, *, batch_norm: bool = False
+) -> Sequential:
+    """(N, inputs) to (N, outputs) through two hidden layers of width W, with BatchNorm or not."""
+    hidden = [[Dense(size, width), *[BatchNorm(width)] * batch_norm, LeakyReLU(0.2)]
+              for size in (inputs, width)]
+    return Sequential(*hidden[0], *hidden[1], Dense(width, outputs))
+
+
+def packed(points: Tensor, pack: int) -> Tensor:
+    """Points (N, 2) side by side in packs (N / pack, 2 pack); all of one pack are of one kind."""
+    return reshape(points, (-1, 2 * pack))
+
+
+def bend(first: Dense, packs: Tensor) -> None:
+    """Start D's first layer with kinks where the data are: unit i is 0 at the i-th of packs.
+
+    With biases of 0 all kinks pass through the middle, and D is slow to tell modes apart.
+    """
+    first.bias.data[:] = -(packs.data * first.weight.data.T).sum(axis=1)
 
 
 def dcgan_generator(

@@ -47,7 +47,7 @@ class BatchNorm(Module):
     (N, H, W, features). In training, mean and variance are those of the batch, over all other
     axes. eval() uses running ones, which each batch of M rows moves (algorithm 2, step 10: its
     variance counts M / (M - 1) times): running <- running + momentum (batch - running). Without
-    affine, scale 1 and shift 0 stay.
+    affine, scale 1 and shift 0 stay. On several processes each takes those of its own rows.
     Raises ShapeError for a batch of one row, and where the last axis is not that of the features.
     """
 
@@ -110,11 +110,12 @@ class ModulatedConv2d(Module):
     y = conv2d(x, v) / sqrt(sum over c, d, i of v^2 + epsilon) + bias
 
     Karras et al. 2020, eq. 1 and 3: x (N, H, W, inputs), w (N, latent) -> (N, H, W, outputs), of
-    x's size. The division, demodulation, is for each output o: were x of variance 1, so would y
-    be. It normalises as AdaIN did in 2019, by what is expected and not by the image at hand.
-    Without demodulate, nothing is divided: for the layer that makes colours.
-    How large the weight is plays no part then. It starts from N(0, 0.2^2), large beside Adam's
-    steps, which has the effect of the paper's equalized learning rate.
+    x's size. The division is demodulation: were x of variance 1, so would y be. It normalises as
+    AdaIN did in 2019, but by what is expected, not by the image at hand. How large the weight is
+    plays no part: it starts from N(0, 0.2^2), large beside Adam's steps, which has the effect of
+    the paper's equalized learning rate. Without demodulate nothing is divided, and the weight
+    starts from N(0, 1 / fan in): for the layer that makes colours.
+    Raises ShapeError where channels do not fit.
     """
 
     def __init__(self, inputs: int, outputs: int, *, latent: int, kernel: int = 3,

@@ -13,14 +13,14 @@ from .folders import folder, picture
 from .named import few, load, mnist, uci_digits
 from .pairs import Pairs, emoji, emoji_palette, pairs, unpaired, unpaired_emoji
 from .photos import FACTOR, Crops, bicubic, enlarged, load_photographs, photographs, reduced
-from .plane import PLANE, Mixture, grid, ring, spiral
+from .plane import PLANE, Mixture, grid, moons, ring, spiral
 
 __all__ = [
     "ATTRIBUTES", "FACTOR", "ORIGINALS", "PLANE", "WORDS", "Batches", "Captioned", "Characters",
     "Crops", "DataError", "Dataset", "Mixture", "Originals", "Pairs", "Phrases", "augmented",
     "bicubic", "caption", "captioned", "characters", "chorales", "download", "emoji",
     "emoji_palette", "enlarged", "few", "folder", "from_bytes", "from_rolls", "grid", "halved",
-    "held_out_combinations", "load", "load_photographs", "mnist", "original", "pairs",
+    "held_out_combinations", "load", "load_photographs", "mnist", "moons", "original", "pairs",
     "performed", "photographs", "picture", "read_idx", "reduced", "ring", "spiral", "text",
     "to_bytes", "to_rolls", "tokens", "uci_digits", "unpaired", "unpaired_emoji",
 ]

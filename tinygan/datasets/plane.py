@@ -44,4 +44,14 @@ def spiral() -> Mixture:
     return Mixture((circle * (angles / (4 * math.pi))[:, None]).astype(numpy.float32), 0.02)
 
 
-PLANE = {"ring": ring, "grid": grid, "spiral": spiral}
+def moons() -> Mixture:
+    """Two half circles of radius 2/3 that reach into one another, deviation 0.04.
+
+    scikit-learn's two moons, scaled to lie around the middle: 100 centers along each.
+    """
+    angles = math.pi * (numpy.arange(100) + 0.5) / 100
+    upper = numpy.stack([numpy.cos(angles) - 0.5, numpy.sin(angles) - 0.25], axis=1)
+    return Mixture(numpy.concatenate([upper, -upper]).astype(numpy.float32) * (2 / 3), 0.04)
+
+
+PLANE = {"ring": ring, "grid": grid, "spiral": spiral, "moons": moons}

@@ -10,25 +10,24 @@ from ..datasets import Mixture
 from ..files import replacing
 from ..tensor import Tensor, no_grad
 
-CELLS = 64  # points along each side of the landscape
-
 
 def landscape(
-    answer: Callable[[Tensor], Tensor], generated: numpy.ndarray, pack: int, side: float
+    answer: Callable[[Tensor], Tensor], generated: numpy.ndarray, pack: int, side: float, *,
+    cells: int = 64, fillings: int = 16,
 ) -> numpy.ndarray:
-    """D's answers (CELLS, CELLS) in [0, 1] over the square from -side to side, y upwards.
+    """D's answers (cells, cells) in [0, 1] over the square from -side to side, y upwards.
 
     answer     what D answers (N, 1) to packs of points (N, 2 pack)
-    generated  points (M, 2) that fill up the packs: each cell is the mean over 16 of them
+    generated  points (M, 2) that fill up the packs: each cell is the mean over so many fillings
 
     Answers beyond [0, 1] are no probabilities, so they are scaled for the colours to span them.
     """
-    ticks = numpy.linspace(-side, side, CELLS, dtype=numpy.float32)
+    ticks = numpy.linspace(-side, side, cells, dtype=numpy.float32)
     points = numpy.stack(numpy.meshgrid(ticks, ticks), axis=2).reshape(-1, 2)
-    others = generated[: 16 * (pack - 1)].reshape(16 if pack > 1 else 1, -1)
+    others = generated[: fillings * (pack - 1)].reshape(fillings if pack > 1 else 1, -1)
     packs = numpy.hstack([points.repeat(len(others), 0), numpy.tile(others, (len(points), 1))])
     with no_grad():
-        answers = answer(Tensor(packs)).numpy().reshape(CELLS, CELLS, -1).mean(axis=2)
+        answers = answer(Tensor(packs)).numpy().reshape(cells, cells, -1).mean(axis=2)
     if answers.min() < 0 or answers.max() > 1:
         answers = (answers - answers.min()) / max(numpy.ptp(answers), 1e-12)
     return answers

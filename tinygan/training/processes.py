@@ -1,6 +1,6 @@
 """Several processes train one run, each with its part of every batch: data parallelism.
 
-    mpiexec -n 2 python demos/dcgan.py
+    OMP_NUM_THREADS=1 mpiexec -n 2 python demos/dcgan.py
 
 All processes hold the same weights and draw the same random numbers, for the whole batch; each
 keeps those of its own examples. Before an optimizer moves the weights it averages the gradients.
@@ -9,8 +9,8 @@ With B examples in a batch and B / P of them in the part of each of P processes,
     grad 1/B sum over the batch of l_i  =  1/P sum over p of (grad P/B sum over part p of l_i),
 
 so that the weights are those of one process, but for rounding. What mixes the examples of a batch
-sees its own part alone: the statistics of BatchNorm and InstanceNorm's kin, as in PyTorch's DDP
-(Li et al. 2020, "PyTorch Distributed", section 4), a pool of earlier images, unrolled steps of D.
+sees its own part alone: BatchNorm and its statistics, as in PyTorch's DDP (Li et al. 2020,
+"PyTorch Distributed"), a pool of earlier images, unrolled steps of D.
 
 MPI carries the numbers, through main memory also where they come from a GPU. The first process
 alone prints, draws and writes; all stop at the same step. Without mpiexec nothing is imported.
@@ -132,7 +132,7 @@ def means(numbers: Mapping[str, float]) -> dict[str, float]:
 
 def any_of(condition: bool) -> bool:
     """Whether it is true in at least one process."""
-    return means({"": float(condition)})[""] > 0
+    return condition if size == 1 else means({"": float(condition)})[""] > 0
 
 
 def others(states: Mapping[str, Arrays]) -> dict[str, dict[str, numpy.ndarray]]:

@@ -18,27 +18,22 @@ def report(
     out/figures.json  the rows: {"a floor": {"figure": 0.5, ...}, "G": {...}, "a ceiling": {...}}
     out/figures.npz   the arrays that they were computed from, such as images as uint8
     """
-    for names in _tables(rows):
-        columns = list(dict.fromkeys(figure for name in names for figure in rows[name]))
+    tables: list[dict[str, Mapping[str, float]]] = []
+    for name, row in rows.items():  # one that shares no figure with those above starts a table
+        if not tables or not any(row.keys() & other.keys() for other in tables[-1].values()):
+            tables.append({})
+        tables[-1][name] = row
+    for some in tables:
+        columns = list(dict.fromkeys(figure for row in some.values() for figure in row))
         print(table(columns, {
-            name: [f"{rows[name][column]:.4g}" if column in rows[name] else "-"
-                   for column in columns] for name in names
+            name: [f"{row[column]:.4g}" if column in row else "-" for column in columns]
+            for name, row in some.items()
         }))
     with replacing(out / "figures.json") as path:
         path.write_text(json.dumps(rows, indent=2) + "\n")
     with replacing(out / "figures.npz") as path:
         numpy.savez_compressed(path, **arrays)
     print(f"Written to {out}/figures.json; what they were computed from, to figures.npz.")
-
-
-def _tables(rows: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """Names of rows, table by table: what has no figure in common with all before starts anew."""
-    tables: list[list[str]] = []
-    for name, row in rows.items():
-        if not tables or not any(row.keys() & rows[other].keys() for other in tables[-1]):
-            tables.append([])
-        tables[-1].append(name)
-    return tables
 
 
 def table(titles: Sequence[str], rows: Mapping[str, Sequence[Any]]) -> str:

@@ -1,0 +1,4 @@
+from ..training import run_main
+from . import main
+
+run_main(main)
