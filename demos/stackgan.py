@@ -31,8 +31,7 @@ WORDS, BETAS = 1 + len(datasets.WORDS), (0.0, 0.99)
 class Stage(Module):
     """What is there before, captions (N, T) and noise (N, Z) to pictures (N, S, S, 3).
 
-    Before stage I that is z (N, Z), before stage II a sketch (N, 8, 8, 3): c is put beside it, at
-    every pixel. Returns c's divergence with the pictures.
+    Before stage I that is z (N, Z), before stage II a sketch (N, 8, 8, 3). Returns c's divergence, too.
     """
 
     def __init__(self, settings: argparse.Namespace, *layers: Module):
@@ -60,11 +59,11 @@ def generate(stages: list[Module], noise: Tensor, captions: Any) -> tuple[Tensor
 
 
 def options() -> argparse.ArgumentParser:
-    parser = training.parser("stackgan", __doc__, steps=5000, batch_size=24, latent=16, lr=2e-3,
-                             r1=0.5, width=16, measure=2000)
+    parser = training.parser("stackgan", __doc__, steps=6000, batch_size=24, latent=16, lr=2e-3,
+                             d_lr=1e-3, r1=0.5, width=16, measure=2000)
     add = parser.add_argument
     add("--stages", type=int, choices=(1, 2), default=2, help="1: stage I alone, at 16 x 16")
-    add("--first", type=training.from_zero(1), default=0.4, help="share of the steps for stage I")
+    add("--first", type=training.from_zero(1), default=0.3, help="share of the steps for stage I")
     add("--mismatched", type=int, choices=(0, 1), default=1, help="0: no others' captions for D")
     add("--augmentation", type=int, choices=(0, 1), default=1, help="0: c is the mean")
     add("--kl", type=training.from_zero(), default=0.002, help="weight of the divergence of c")
@@ -111,7 +110,8 @@ def train(settings: argparse.Namespace) -> None:
         stage, start, end = ("I", 0, first) if step <= first else ("II", first, settings.steps)
         G, D, average = (parts[f"{name} {stage}"] for name in ("G", "D", "average of G"))
         adam_g, adam_d = adams[f"Adam of G {stage}"], adams[f"Adam of D {stage}"]
-        adam_g.lr = adam_d.lr = settings.lr * min(1, 2 * (end - step + 1) / (end - start))
+        falling = min(1, 2 * (end - step + 1) / (end - start))
+        adam_g.lr, adam_d.lr = settings.lr * falling, settings.d_lr * falling
         before = drawn.stages[: len(stage) - 1]  # the average of stage I stays as it is
         images, captions = next(batches)
         captions = captions[:, step % captions.shape[1]]  # one of those of each
