@@ -31,7 +31,7 @@ WORDS, BETAS = 1 + len(datasets.WORDS), (0.0, 0.99)
 class Stage(Module):
     """What is there before, captions (N, T) and noise (N, Z) to pictures (N, S, S, 3).
 
-    Before stage I that is z (N, Z), before stage II a sketch (N, 8, 8, 3). Returns c's divergence, too.
+    Before stage I that is z (N, Z), before stage II a sketch (N, 8, 8, 3). And: c's divergence.
     """
 
     def __init__(self, settings: argparse.Namespace, *layers: Module):
