@@ -55,7 +55,7 @@ def captioned(
 
     Held out are those of certain colours of hair, clothes and hat together: who draws them right
     has understood the words, not learned their combinations. A caption names each attribute with
-    the probability mentioned; hair only if it shows.
+    the probability mentioned; hair only if it shows. The same arrays each time: do not change them.
     """
     check_part(part)
     known = Characters(*map(numpy.concatenate, zip(characters(), characters("held-out"),
