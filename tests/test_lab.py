@@ -132,6 +132,7 @@ def test_one_step_of_d_and_one_of_g_move_that_player_alone(session):
               and said["last"] == player
               and (one.lab.adam_d.steps, one.lab.adam_g.steps) == steps)
         assert not one.playing
+    assert one.step == 2
 
 
 @pytest.mark.parametrize(
@@ -404,7 +405,7 @@ def test_a_page_that_comes_later_gets_the_curves_so_far(server):
 
 
 def test_there_are_not_too_many_pages(server, monkeypatch):
-    monkeypatch.setattr("tinygan.lab.server.MOST_PAGES", server.session.watching)
+    monkeypatch.setattr("tinygan.lab.server.MOST_PAGES", 0)
     assert ask(server, "GET", "/events")[0] == 503
 
 
