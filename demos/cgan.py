@@ -20,7 +20,7 @@ from typing import Any
 import numpy
 
 from tinygan import Tensor, datasets, losses, metrics, networks, no_grad, plots, training
-from tinygan.backend import generator, random_normal, to_device
+from tinygan.backend import random_integers, random_normal
 from tinygan.datasets import from_bytes
 from tinygan.functions import concatenate, one_hot
 from tinygan.layers import Module
@@ -107,7 +107,7 @@ def train(settings: argparse.Namespace) -> None:
 
     def order() -> tuple[Tensor, Any]:
         """What G makes of random labels, and the labels."""
-        labels = to_device(generator.integers(CLASSES, size=settings.batch_size))
+        labels = random_integers(0, CLASSES, settings.batch_size)
         return G(Tensor(random_normal(settings.batch_size, settings.latent)), labels), labels
 
     for step in run:

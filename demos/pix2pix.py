@@ -22,7 +22,7 @@ from typing import Any
 import numpy
 
 from tinygan import Tensor, datasets, losses, metrics, networks, plots, training
-from tinygan.backend import generator, to_device, xp
+from tinygan.backend import drawn, generator, to_device, xp
 from tinygan.datasets import from_bytes
 from tinygan.functions import concatenate
 from tinygan.layers import Conv2d, ConvTranspose2d, LeakyReLU, Module, ReLU, Sequential, Tanh
@@ -120,7 +120,7 @@ def train(settings: argparse.Namespace) -> None:
     for _ in run:
         falling = min(1, 2 * run.time_left)
         adam_g.lr, adam_d.lr = settings.lr * falling, settings.d_lr * falling
-        mirrored = to_device(generator.random((settings.batch_size, 1, 1, 1)) < 0.5)
+        mirrored = to_device(drawn(generator.random, settings.batch_size, 1, 1, 1) < 0.5)
         x, y = (Tensor(from_bytes(xp.where(mirrored, images[:, :, ::-1], images)))
                 for images in next(batches))
         made = G(x)

@@ -11,7 +11,6 @@ import tinygan
 from tinygan import Tensor, check_gradients, datasets
 from tinygan.datasets import Dataset, from_bytes
 from tinygan.metrics.classifier import (
-    BLOCK,
     WEIGHTS,
     DigitClassifier,
     accuracy,
@@ -19,6 +18,7 @@ from tinygan.metrics.classifier import (
     shipped_classifier,
     train_classifier,
 )
+from tinygan.training.pictures import BLOCK
 
 
 def test_cross_entropy_is_minus_the_log_of_the_probability_of_the_label():

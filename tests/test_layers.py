@@ -25,6 +25,7 @@ from tinygan.layers import (
     Embedding,
     Flatten,
     LeakyReLU,
+    MinibatchDeviation,
     Module,
     OneHotCode,
     Parameter,
@@ -36,7 +37,7 @@ from tinygan.layers import (
     Tanh,
     Upsample,
 )
-from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm
+from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm, ModulatedConv2d
 from tinygan.optimizers import SGD, Adam, RMSProp
 
 
@@ -46,6 +47,16 @@ def normal(*shape, seed=0, dtype="float64"):
 
 def use(layer, *arrays):
     return layer(*[Tensor(array) for array in arrays]).numpy()
+
+
+class Styled(Module):
+    """A modulated convolution whose style is the first pixel of the image."""
+
+    def __init__(self, **options):
+        self.convolution = ModulatedConv2d(2, 3, latent=2, **options)
+
+    def forward(self, x):
+        return self.convolution(x, x[:, 0, 0])
 
 
 # name: (how to make the layer, an input)
@@ -61,6 +72,9 @@ LAYERS = {
     "LayerNorm": (lambda: LayerNorm(4), normal(5, 4)),
     "LayerNorm of images": (lambda: LayerNorm(2), normal(2, 3, 2, 2)),
     "InstanceNorm": (InstanceNorm, normal(2, 3, 2, 2)),
+    "ModulatedConv2d": (Styled, normal(2, 3, 2, 2)),
+    "ModulatedConv2d to colours": (lambda: Styled(kernel=1, demodulate=False), normal(2, 3, 2, 2)),
+    "MinibatchDeviation": (MinibatchDeviation, normal(3, 2, 2, 2)),
     "Embedding": (lambda: Embedding(5, 3), numpy.array([1, 4, 1])),
     "Dropout": (lambda: Dropout(0.5), normal(5, 4)),
     "RandomTranslation": (lambda: RandomTranslation(1), normal(3, 4, 3, 2)),
@@ -712,3 +726,11 @@ def test_a_layer_that_is_used_twice_is_one_layer_to_the_optimizer():
     layer = Dense(3, 3)
     network = Sequential(layer, ReLU(), layer)
     assert network.parameters() == [layer.weight, layer.bias]
+
+
+def test_the_minibatch_deviation_is_a_channel_that_says_how_much_a_batch_varies():
+    x = normal(4, 2, 3, 2)
+    y = use(MinibatchDeviation(), x)
+    numpy.testing.assert_array_equal(y[..., :2], x)
+    numpy.testing.assert_allclose(y[..., 2], x.std(axis=0).mean(), rtol=1e-6)
+    assert abs(use(MinibatchDeviation(), numpy.repeat(x[:1], 4, axis=0))[..., 2]).max() < 1e-3

@@ -294,9 +294,9 @@ def test_held_out_digits_are_near_to_real_ones_and_a_gaussian_fit_is_far(floors)
 
 def test_the_kernel_distance_of_held_out_digits_is_zero_up_to_its_error(floors):
     real, fit = floors
-    spread, region = digits._real_digits()
-    seen = shipped_classifier().see(held_out())[0] / spread
-    value, error = kernel_distance(seen, region.points)
+    digits_seen = digits._real_digits()
+    seen = shipped_classifier().see(held_out())[0] / digits_seen.spread
+    value, error = kernel_distance(seen, digits_seen.region.points)
     assert real["kernel"] == value and abs(value) < 4 * error
     assert fit["kernel"] > 10 * error
 

@@ -1,7 +1,6 @@
 """MuseGAN: who plays what from which noise, who hears it, and how a symbol is chosen."""
 
 import json
-import re
 
 import numpy
 import pytest
@@ -108,9 +107,9 @@ def test_the_run_measures_what_it_shows_and_plays(tmp_path, capsys):
     rows = json.loads((tmp_path / "figures.json").read_text())
     assert [*rows] == ["random notes", "voices of different chorales", "hybrid",
                        "Bach, to train on", "Bach, held out"]
-    for name in ("samples.html", "hybrid.mid", "hybrid.wav", "bach.mid", "bach.wav", "nearest.wav"):
-        assert (tmp_path / name).stat().st_size > 500
-        assert re.search("samples.html", capsys.readouterr().out) or name != "samples.html"
+    for name in ("html", "hybrid.mid", "hybrid.wav", "bach.mid", "bach.wav", "nearest.wav"):
+        assert (tmp_path / f"samples.{name}").stat().st_size > 500
+    assert "samples.html" in capsys.readouterr().out
     with numpy.load(tmp_path / "figures.npz") as arrays:
         made = datasets.Phrases(arrays["pitch"], arrays["onset"])
     demo = load_demo("musegan")

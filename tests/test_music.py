@@ -153,7 +153,7 @@ def test_the_report_stands_between_floors_and_bach(bach, tmp_path, capsys):
     page = (tmp_path / "samples.html").read_text()
     assert re.findall("<h2>(.*)</h2>", page) == [
         "Composer", "Nearest training phrases", "Bach, held out"]
-    assert page.count("<audio") == 12 and (tmp_path / "nearest.mid").exists()
+    assert page.count("<audio") == 12 and (tmp_path / "samples.nearest.mid").exists()
 
 
 def test_a_generator_s_phrases_are_always_of_the_same_latents(bach, tmp_path):
@@ -265,8 +265,9 @@ def test_the_page_has_pictures_and_sound_inside(bach, tmp_path):
     assert "<h2>Bach &lt;held out&gt;</h2>" in page
     assert not re.findall(r"(?:src|href)=['\"](?!data:)", page)  # all of it is in the file
     assert {path.name for path in tmp_path.iterdir()} == {
-        "samples.html", "composer.wav", "composer.mid", "bach.wav", "bach.mid"}
-    assert events((tmp_path / "composer.mid").read_bytes()) == sorted(
+        f"samples.{end}"
+        for end in ("html", "composer.wav", "composer.mid", "bach.wav", "bach.mid")}
+    assert events((tmp_path / "samples.composer.mid").read_bytes()) == sorted(
         music.notes(some(bach, 0, 1)))
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from tinygan import Tensor, check_gradients, grad
 from tinygan.backend import to_device
+from tinygan.convolution import conv2d
 from tinygan.functions import ShapeError
-from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm, batch_norm
+from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm, ModulatedConv2d, batch_norm
 from tinygan.normalization import normalized as plain
 
 
@@ -129,6 +130,29 @@ def test_instance_norm_of_what_is_no_image_is_an_error(shape):
 
 def test_instance_norm_has_right_gradients():
     check_gradients(InstanceNorm(), normal(2, 2, 3, 2) * 2 + 1)
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+def test_a_modulated_convolution_has_a_weight_for_each_image(demodulate):
+    layer = ModulatedConv2d(3, 4, latent=5, demodulate=demodulate)
+    layer.bias.data[...] = to_device(normal(4))
+    x, w = normal(2, 6, 5, 3), normal(2, 5, seed=1)
+    made = use(layer, x, w)
+    styles = w @ layer.style.weight.numpy() + layer.style.bias.numpy() + 1
+    for image, style, y in zip(x, styles, made, strict=True):
+        weight = layer.weight.numpy() * style[:, None]
+        if demodulate:
+            weight /= numpy.sqrt((weight**2).sum(axis=(0, 1, 2)) + 1e-8)
+        expected = conv2d(Tensor(image[None]), Tensor(weight), padding=1).numpy()[0]
+        numpy.testing.assert_allclose(y, expected + layer.bias.numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_demodulated_numbers_are_as_large_whatever_weight_and_style():
+    for factor in (1, 50):
+        layer = ModulatedConv2d(32, 32, latent=4)
+        layer.weight.data *= factor
+        y = use(layer, normal(4, 16, 16, 32), factor * normal(4, 4, seed=1))
+        assert y[:, 1:-1, 1:-1].std() == pytest.approx(1, rel=0.1)
 
 
 # ---------------------------------------------------------------- plain and fused

@@ -104,8 +104,8 @@ def lines_of(pattern):
 
 def test_the_promises_to_the_reader_are_kept():
     """The engine is read in an afternoon, the README in ten minutes."""
-    assert lines_of("tinygan/*.py") <= 2525
-    assert lines_of("tinygan/**/*.py") <= 8260
+    assert lines_of("tinygan/*.py") <= 2620
+    assert lines_of("tinygan/**/*.py") <= 9000
     assert lines_of("README.md") <= 200
 
 

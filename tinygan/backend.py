@@ -82,14 +82,49 @@ def seed(number: int) -> None:
     generator.bit_generator.state = np.random.default_rng(number).bit_generator.state
 
 
+class World:
+    """Where one process stands among those that train together: alone, here.
+
+    In the steps of a run on several processes, training/processes.py changes the three.
+    """
+
+    rank, size = 0, 1
+
+    def average(self, arrays: list[Any]) -> None:
+        """Make each array the mean of what the processes have in its place."""
+
+
+world = World()
+
+
+def drawn(draw: Callable, *shape: int, axis: int = 0, **options: Any) -> np.ndarray:
+    """draw(size=shape): numbers for a batch, whose examples lie along an axis; on the host.
+
+    Each process draws for all of them, as one process with the whole batch would, and keeps the
+    numbers of its own examples.
+    """
+    if world.size == 1 or not shape:
+        return draw(size=shape, **options)
+    whole = [*shape]
+    whole[axis] *= world.size
+    return np.split(draw(size=tuple(whole), **options), world.size, axis)[world.rank]
+
+
 def random_normal(*shape: int, scale: float = 1.0) -> Any:
     """float32 numbers from N(0, scale^2), of that shape, on the device."""
-    return to_device(generator.standard_normal(shape, dtype=np.float32) * float(scale))
+    numbers = drawn(generator.standard_normal, *shape, dtype=np.float32)
+    return to_device(numbers * float(scale))
 
 
 def random_uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Any:
     """float32 numbers, uniform in [low, high), of that shape, on the device."""
-    return to_device(generator.random(shape, dtype=np.float32) * float(high - low) + float(low))
+    numbers = drawn(generator.random, *shape, dtype=np.float32)
+    return to_device(numbers * float(high - low) + float(low))
+
+
+def random_integers(low: int, high: int, *shape: int, axis: int = 0) -> Any:
+    """Whole numbers from low to below high, of that shape, on the device."""
+    return to_device(drawn(functools.partial(generator.integers, low, high), *shape, axis=axis))
 
 
 # ---------------------------------------------------------------- faster than written plainly

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+writing = True  # not in several processes at once: see training/processes.py
+
 
 class UsageError(Exception):
     """A mistake that the person at the keyboard can mend: one sentence that says how."""
@@ -24,6 +26,10 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     Raises UsageError where the system refuses (no space, no permission, not a folder).
     """
     path = Path(os.path.expanduser(path))
+    if not writing:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+        return
     temporary = None
     try:
         if path.exists() and not path.is_file():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from . import convolution, functions
-from .backend import generator, random_normal, to_device, to_host, xp
+from .backend import random_integers, random_normal, random_uniform, to_device, to_host, xp
 from .tensor import Tensor
 
 
@@ -249,8 +249,8 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = generator.random(x.shape, dtype=numpy.float32) >= self.rate
-        return x * to_device(kept.astype(x.dtype) * (1 / (1 - self.rate)))
+        kept = random_uniform(*x.shape) >= self.rate
+        return x * (kept.astype(x.dtype) * (1 / (1 - self.rate)))
 
 
 class RandomTranslation(Module):
@@ -266,8 +266,8 @@ class RandomTranslation(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.max_shift == 0:
             return x
-        moves = generator.integers(-self.max_shift, self.max_shift + 1, size=(2, len(x)))
-        return functions.translate(x, *to_device(moves))
+        moves = random_integers(-self.max_shift, self.max_shift + 1, 2, len(x), axis=1)
+        return functions.translate(x, *moves)
 
 
 class OneHotCode(Module):
@@ -345,6 +345,19 @@ class PixelShuffle(Module):
         blocks = functions.reshape(x, (n, height, width, f, f, channels // f**2))
         lines = functions.transpose(blocks, (0, 1, 3, 2, 4, 5))                # (N, H, f, W, f, C)
         return functions.reshape(lines, (n, f * height, f * width, channels // f**2))
+
+
+class MinibatchDeviation(Module):
+    """One more channel: how much the batch varies, the mean deviation of all its numbers.
+
+    (N, H, W, C) -> (N, H, W, C + 1). Karras et al. 2018, section 3: late in D, it shows images
+    that are all alike to be generated ones.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        deviation = functions.sqrt(functions.var(x, axis=0) + 1e-8).mean()
+        same = functions.broadcast_to(deviation, (*x.shape[:3], 1))
+        return functions.concatenate([x, same], axis=3)
 
 
 class ReLU(Module):

@@ -15,6 +15,7 @@ from .layers import (
     Dense,
     Flatten,
     LeakyReLU,
+    MinibatchDeviation,
     Module,
     OneHotCode,
     RandomTranslation,
@@ -76,7 +77,7 @@ def dcgan_generator(
 
 def dcgan_discriminator(
     size: int, channels: int, width: int, max_shift: int = 0, batchnorm: bool = False,
-    outputs: int = 1, convolutions: int = 3,
+    outputs: int = 1, convolutions: int = 3, deviation: bool = False,
 ) -> Sequential:
     """Images (N, S, S, C) to logits (N, outputs).
 
@@ -84,7 +85,8 @@ def dcgan_discriminator(
     asked for, everywhere but at the input. Without it the weights start larger (He et al. 2015).
     The third convolution lets D's features see whole strokes; for one kind of image two are
     enough. An empty background, -1, becomes 0, as the padding is: otherwise every image would have
-    a frame. Then .translation moves images by up to max_shift pixels.
+    a frame. Then .translation moves images by up to max_shift pixels. With deviation the last layer
+    sees how much the batch varies (MinibatchDeviation).
     """
 
     def convolution(inputs: int, filters: int, kernel: int, norm: bool) -> list[Module]:
@@ -103,6 +105,8 @@ def dcgan_discriminator(
     if convolutions == 3:
         layers += convolution(2 * width, 4 * width, 3, norm=batchnorm)
         side, last = (side + 1) // 2, 4 * width                 # (N, S/8, S/8, 4W), rounded up
+    if deviation:
+        layers, last = [*layers, MinibatchDeviation()], last + 1
     network = Sequential(*layers, Flatten(), Dense(side * side * last, outputs))  # (N, outputs)
     network.translation = network.layers[1]
     return network

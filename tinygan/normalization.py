@@ -4,12 +4,14 @@ Each begins with the plain formula, written in differentiable functions. Where t
 for training, the fused form of it follows, with its derivative worked out by hand.
 """
 
+import math
 from typing import Any
 
 from . import functions
-from .backend import array_sum, fused, move_towards, xp
+from .backend import array_sum, fused, move_towards, random_normal, xp
+from .convolution import conv2d
 from .functions import Axis, ShapeError, last_result, mean
-from .layers import Module, Parameter
+from .layers import Dense, Module, Parameter
 from .tensor import Tensor, record
 
 
@@ -45,7 +47,7 @@ class BatchNorm(Module):
     (N, H, W, features). In training, mean and variance are those of the batch, over all other
     axes. eval() uses running ones, which each batch of M rows moves (algorithm 2, step 10: its
     variance counts M / (M - 1) times): running <- running + momentum (batch - running). Without
-    affine, scale 1 and shift 0 stay.
+    affine, scale 1 and shift 0 stay. On several processes each takes those of its own rows.
     Raises ShapeError for a batch of one row, and where the last axis is not that of the features.
     """
 
@@ -99,6 +101,39 @@ class InstanceNorm(Module):
         y, _, _ = batch_norm(columns, scale, Tensor(xp.zeros_like(scale.data)), self.epsilon)
         y = functions.transpose(functions.reshape(y, pixels.shape), (1, 0, 2))
         return functions.reshape(y, x.shape)
+
+
+class ModulatedConv2d(Module):
+    """A convolution with a weight of its own for each image, which a style w makes.
+
+    s = w A + 1 + a,  v[c, d, i, o] = s_i weight[c, d, i, o],
+    y = conv2d(x, v) / sqrt(sum over c, d, i of v^2 + epsilon) + bias
+
+    Karras et al. 2020, eq. 1 and 3: x (N, H, W, inputs), w (N, latent) -> (N, H, W, outputs), of
+    x's size. The division is demodulation: were x of variance 1, so would y be. It normalises as
+    AdaIN did in 2019, but by what is expected, not by the image at hand. How large the weight is
+    plays no part: it starts from N(0, 0.2^2), large beside Adam's steps, which has the effect of
+    the paper's equalized learning rate. Without demodulate nothing is divided, and the weight
+    starts from N(0, 1 / fan in): for the layer that makes colours.
+    Raises ShapeError where channels do not fit.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, latent: int, kernel: int = 3,
+                 demodulate: bool = True):
+        scale = 0.2 if demodulate else 1 / math.sqrt(kernel**2 * inputs)
+        self.style = Dense(latent, inputs)
+        self.weight = Parameter(random_normal(kernel, kernel, inputs, outputs, scale=scale))
+        self.bias = Parameter(xp.zeros(outputs, dtype=xp.float32))
+        self.demodulate = demodulate
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        s = self.style(w) + 1.0                                                # (N, inputs)
+        # A convolution is linear: to scale x and y is to scale each image's weight.
+        y = conv2d(x * s[:, None, None], self.weight, padding=len(self.weight) // 2)
+        if self.demodulate:
+            squares = functions.sum(self.weight * self.weight, axis=(0, 1))    # (inputs, outputs)
+            y = y / functions.sqrt((s * s) @ squares + 1e-8)[:, None, None]
+        return y + self.bias
 
 
 def batch_norm(

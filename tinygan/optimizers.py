@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from .backend import device, fused, move_towards, to_device, to_host, xp
+from .backend import device, fused, move_towards, to_device, to_host, world, xp
 from .layers import Module, require_same_arrays
 from .tensor import Tensor
 
@@ -50,6 +50,7 @@ class Optimizer:
                     f"parameter {number}, of shape {parameter.shape}, has no gradient: call "
                     "backward() first, on a loss that it had a part in"
                 )
+        world.average([parameter.grad.data for parameter in self.parameters])
         self.steps += 1
         rates = self._rates()
         for number, parameter in enumerate(self.parameters):

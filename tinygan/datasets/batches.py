@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from ..backend import to_device, to_host
+from ..backend import to_device, to_host, world
 from ..files import UsageError
 from ..layers import require_same_arrays
 
@@ -53,12 +53,14 @@ class Batches:
         return self
 
     def __next__(self) -> list[Any]:
-        epoch, number = divmod(self.drawn, len(self))
+        batch = self.batch_size * world.size  # of which each process takes its part
+        epoch, number = divmod(self.drawn, self.rows // batch)
         if epoch != self._epoch:
             order = numpy.random.default_rng((self.seed, epoch)).permutation(self.rows)
             self._epoch, self._order = epoch, order
         self.drawn += 1
-        rows = self._order[number * self.batch_size : (number + 1) * self.batch_size]
+        first = number * batch + world.rank * self.batch_size
+        rows = self._order[first : first + self.batch_size]
         return [to_device(array[rows]) for array in self.arrays]
 
     def state(self) -> dict[str, numpy.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from ..backend import to_device
+from ..backend import to_device, world
 from ..layers import require_same_arrays
 from .batches import DataError, from_bytes, to_bytes
 from .downloads import check_part
@@ -126,7 +126,8 @@ class Crops:
     def __next__(self) -> list[Any]:
         random = numpy.random.default_rng((self.seed, self.drawn))
         self.drawn += 1
-        crops = [self._crop(random) for _ in range(self.batch_size)]
+        crops = [self._crop(random) for _ in range(self.batch_size * world.size)]
+        crops = crops[world.rank * self.batch_size :][: self.batch_size]  # those of this process
         return [to_device(numpy.stack(images)) for images in zip(*crops, strict=True)]
 
     def _crop(self, random: numpy.random.Generator) -> list[numpy.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from ..backend import generator, random_normal, to_device
+from ..backend import random_integers, random_normal, to_device
 
 
 class Mixture(NamedTuple):
@@ -16,7 +16,7 @@ class Mixture(NamedTuple):
 
     def samples(self, count: int) -> Any:
         """float32 (count, 2), from the library's random generator, on the device."""
-        centers = to_device(self.centers[generator.integers(len(self.centers), size=count)])
+        centers = to_device(self.centers)[random_integers(0, len(self.centers), count)]
         return centers + random_normal(count, 2, scale=self.deviation)
 
 

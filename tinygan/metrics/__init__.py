@@ -1,5 +1,5 @@
-"""How good and how varied samples are: points in the plane, digits, scores of strangeness, and
-photographs beside the true ones.
+"""How good and how varied samples are: points in the plane, digits, characters, scores of
+strangeness, and photographs beside the true ones.
 
 Letters: N samples, F features, M modes. Images are (N, H, W, C) in [-1, 1]. Statistics are
 computed in float64, in main memory.
@@ -8,6 +8,12 @@ A figure says little alone. Read it beside a ceiling, what held-out real data ge
 that is chance, or learning by heart), and a floor, such as a Gaussian fit of the pixels.
 """
 
+from .attributes import (
+    attribute_accuracies,
+    character_figures,
+    shipped_attribute_classifier,
+    train_attribute_classifier,
+)
 from .augmentation import accuracy_from, report_few, report_translations
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
 from .colours import colour_figures, report_colours
@@ -39,17 +45,20 @@ from .strangeness import (
     pasted_strokes,
     squared_distances,
 )
+from .styles import Styles, followed, path_lengths, report_styles
 from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
-    "CEILING", "OneDigit", "PhotographPieces", "PianoRolls", "Region", "Scores", "accuracy",
-    "accuracy_from", "accuracy_score", "auroc", "classical_scores", "colour_figures", "count_modes",
-    "cross_entropy", "digits_option", "frechet_distance", "gaussian_fit", "gradient_ratio",
+    "CEILING", "OneDigit", "PhotographPieces", "PianoRolls", "Region", "Scores", "Styles",
+    "accuracy", "accuracy_from", "accuracy_score", "attribute_accuracies", "auroc",
+    "character_figures", "classical_scores", "colour_figures", "count_modes", "cross_entropy",
+    "digits_option", "followed", "frechet_distance", "gaussian_fit", "gradient_ratio",
     "intersection_over_union", "judge_strokes", "kernel_distance", "measure", "music_figures",
     "nearest_phrases", "one_digit", "over_digits", "pasted_strokes", "patch_distance",
-    "period_pattern", "photograph_figures", "precision_and_recall", "psnr", "report_colours",
-    "report_digits", "report_few", "report_modes", "report_music", "report_photographs",
-    "report_round_trips", "report_translations", "roc_curve", "shipped_classifier",
-    "squared_distances", "ssim", "structural_similarity", "subjects", "texture_distance",
+    "path_lengths", "period_pattern", "photograph_figures", "precision_and_recall", "psnr",
+    "report_colours", "report_digits", "report_few", "report_modes", "report_music",
+    "report_photographs", "report_round_trips", "report_styles", "report_translations", "roc_curve",
+    "shipped_attribute_classifier", "shipped_classifier", "squared_distances", "ssim",
+    "structural_similarity", "subjects", "texture_distance", "train_attribute_classifier",
     "train_classifier",
 ]

@@ -10,18 +10,16 @@ from .. import datasets, training
 from ..datasets import Dataset, from_bytes, to_bytes
 from ..datasets.batches import require_floats
 from .classifier import accuracy, require_digits, shipped_classifier, train_classifier
-from .distances import Region, frechet_distance, kernel_distance, precision_and_recall, square_root
+from .distances import Reference, square_root
 
 FLOOR, CEILING = "Gaussian fit of the pixels", "held-out real digits"
 FEWEST = 1000  # images that can be measured: as many as there are held-out digits
 
 
 @functools.cache
-def _real_digits() -> tuple[numpy.ndarray, Region]:
-    """Spread (F,) of the features of the training digits, and the region of features / spread."""
-    features, _ = shipped_classifier().see(from_bytes(datasets.mnist().images))
-    spread = features.std(axis=0)
-    return spread, Region(features / spread)
+def _real_digits() -> Reference:
+    """The training digits as the classifier sees them."""
+    return Reference(shipped_classifier().see(from_bytes(datasets.mnist().images))[0])
 
 
 def measure(images: numpy.ndarray, labels: numpy.ndarray | None = None) -> dict[str, float]:
@@ -38,16 +36,8 @@ def measure(images: numpy.ndarray, labels: numpy.ndarray | None = None) -> dict[
     if labels is not None and numpy.shape(labels) != (len(images),):
         raise ValueError(f"{len(images)} images need labels of shape ({len(images)},), not of "
                          f"{numpy.shape(labels)}")
-    spread, real = _real_digits()
     features, digits = shipped_classifier().see(images)
-    features /= spread
-    precision, recall = precision_and_recall(real, Region(features))
-    figures = {
-        "Frechet": frechet_distance(features, real.points),
-        "kernel": kernel_distance(features, real.points)[0],
-        "precision": precision,
-        "recall": recall,
-    }
+    figures = _real_digits().figures(features)
     if labels is not None:
         figures["as asked"] = float((digits == labels).mean())
     return figures

@@ -84,6 +84,29 @@ def precision_and_recall(real: Region, samples: Region) -> tuple[float, float]:
     return real.holds(samples.points), samples.holds(real.points)
 
 
+class Reference:
+    """Features of real images (N, F), each in units of its own deviation: what samples are beside.
+
+    spread  the deviations (F,)
+    region  of features / spread
+    """
+
+    def __init__(self, features: numpy.ndarray):
+        self.spread = features.std(axis=0)
+        self.region = Region(features / self.spread)
+
+    def figures(self, features: numpy.ndarray) -> dict[str, float]:
+        """Frechet and kernel distance, precision and recall of samples' features (N, F)."""
+        features = features / self.spread
+        precision, recall = precision_and_recall(self.region, Region(features))
+        return {
+            "Frechet": frechet_distance(features, self.region.points),
+            "kernel": kernel_distance(features, self.region.points)[0],
+            "precision": precision,
+            "recall": recall,
+        }
+
+
 def nearest(
     points: numpy.ndarray, others: numpy.ndarray
 ) -> tuple[numpy.ndarray, numpy.ndarray]:

@@ -174,7 +174,7 @@ def report_music(settings: argparse.Namespace, drawn: PianoRolls) -> None:
         "Nearest training phrases": train.rows(nearest_phrases(four, train)[0]),
         "Bach, held out": _four_of(held_out),
     }, settings.out / "samples.html")
-    print("To see and to hear: samples.html, and the phrases joined as .wav and .mid beside it.")
+    print("To see and to hear: samples.html, and the phrases joined as samples.*.wav and *.mid.")
 
 
 def _four_of(bach: Phrases) -> Phrases:

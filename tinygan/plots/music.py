@@ -115,7 +115,7 @@ def save_music(rows: Mapping[str, Phrases], path: Path) -> None:
     """Write phrases (N, T, V), by title, as a page of HTML: each to look at and to play.
 
     Pictures and sound are inside the file. Beside it lie the phrases of each title, joined, as
-    .wav and .mid, named after the title's first word: the file bach.wav of "Bach, held out".
+    .wav and .mid, named after the title's first word: samples.bach.wav of "Bach, held out".
     """
     page = ["<!DOCTYPE html><meta charset=utf-8><title>Phrases in four voices</title>",
             "<style>body{font-family:sans-serif} figure{display:inline-block;margin:4px} "
@@ -131,7 +131,8 @@ def save_music(rows: Mapping[str, Phrases], path: Path) -> None:
                         "<audio controls src='data:audio/wav;base64,{}'></audio></figure>"
                         .format(*embedded))
         for suffix, data in (".wav", wav(phrases)), (".mid", midi(phrases)):
-            with replacing(path.with_name(title.split()[0].lower().strip(",") + suffix)) as file:
+            word = title.split()[0].lower().strip(",")
+            with replacing(path.with_name(f"{path.stem}.{word}{suffix}")) as file:
                 file.write_bytes(data)
     with replacing(path) as file:
         file.write_text("\n".join(page) + "\n")

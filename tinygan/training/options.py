@@ -11,7 +11,7 @@ from typing import Any
 from .. import backend
 from ..files import UsageError
 from ..functions import ShapeError
-from . import checkpoints, notebook, watch
+from . import checkpoints, notebook, processes, watch
 
 LARGEST = 1_000_000_000  # no count of anything is larger
 NOT_INHERITED = {"help", "out", "resume", "overwrite", "watch", "debug"}  # by a resumed run
@@ -70,8 +70,9 @@ SHARED: dict[str, dict[str, Any]] = {
                   "help": "for the first 60 %% of the run, shift D's images by up to N pixels"},
     "width": {"type": _whole, "metavar": "N",
               "help": "channels or units after the first layer; the others scale with it"},
-    "data": {"help": "mnist (9,000 digits that ship with tinygan: no network needed), mnist-full, "
-             "fashion (both downloaded unless in --data-dir) or folder:PATH"},
+    "data": {"help": "mnist (9,000 digits that ship with tinygan: no network needed), characters "
+             "(as many, 16 x 16 in colour), mnist-full, fashion (both downloaded unless in "
+             "--data-dir) or folder:PATH"},
     "size": {"type": _whole, "metavar": "PIXELS", "help": "side of the images of a folder"},
     "channels": {"type": int, "choices": (1, 3),
                  "help": "of the images of a folder: 1 for grey, 3 for colour"},
@@ -136,6 +137,7 @@ def main(
     words = given[0] if given else sys.argv[1:]
 
     def demo() -> None:
+        processes.start()
         if "--resume" in words:
             _ask_for_nothing(parser)
         settings = parser.parse_args(*given)
@@ -145,11 +147,13 @@ def main(
             settings = parser.parse_args(*given, namespace=saved)  # what is typed now is preferred
         else:
             require_free(settings, settings.out)
+        processes.divide(settings)
         backend.use_device(settings.device)
         backend.seed(settings.seed)
         (instead[chosen[0]] if chosen else train)(settings)
 
-    run_main(demo, debug="--debug" in words)
+    with processes.ending_together():
+        run_main(demo, debug="--debug" in words)
 
 
 def require_free(settings: Settings, *folders: Path) -> None:

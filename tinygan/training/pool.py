@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy
 
-from ..backend import generator, to_device, to_host, xp
+from ..backend import drawn, generator, to_device, to_host, xp
 from ..files import UsageError
 from ..layers import require_same_arrays
 from ..tensor import Tensor
@@ -43,7 +43,7 @@ class ImagePool:
             self.held += fits
             return images.detach()
         places = to_device(generator.permutation(count)[:n])
-        stays = to_device(generator.random((n, 1, 1, 1)) < 0.5)
+        stays = to_device(drawn(generator.random, n, 1, 1, 1) < 0.5)
         earlier = self.images[places]
         self.images[places] = xp.where(stays, images.data, earlier)
         return Tensor(xp.where(stays, earlier, images.data))

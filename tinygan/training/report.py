@@ -18,11 +18,17 @@ def report(
     out/figures.json  the rows: {"a floor": {"figure": 0.5, ...}, "G": {...}, "a ceiling": {...}}
     out/figures.npz   the arrays that they were computed from, such as images as uint8
     """
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    print(table(columns, {
-        name: [f"{row[column]:.4g}" if column in row else "-" for column in columns]
-        for name, row in rows.items()
-    }))
+    tables: list[dict[str, Mapping[str, float]]] = []
+    for name, row in rows.items():  # one that shares no figure with those above starts a table
+        if not tables or not any(row.keys() & other.keys() for other in tables[-1].values()):
+            tables.append({})
+        tables[-1][name] = row
+    for some in tables:
+        columns = list(dict.fromkeys(figure for row in some.values() for figure in row))
+        print(table(columns, {
+            name: [f"{row[column]:.4g}" if column in row else "-" for column in columns]
+            for name, row in some.items()
+        }))
     with replacing(out / "figures.json") as path:
         path.write_text(json.dumps(rows, indent=2) + "\n")
     with replacing(out / "figures.npz") as path:

@@ -20,16 +20,16 @@ from ..backend import xp
 from ..files import UsageError, replacing
 from ..layers import Module, require_same_arrays
 from ..tensor import Tensor, no_grad
-from . import checkpoints, notebook, watch
+from . import checkpoints, notebook, processes, watch
 from .checkpoints import Checkpoint, CheckpointError
 
 PICTURES = 40  # in a run
 # What a run leaves beside the pictures of its steps, with what demos draw at the end or later.
 LEFT = (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.*", "samples.*", "curves.png",
         "interpolation.png", "roc.png", "strange.png", "marked.png", "digit-?.png", "sheet.png",
-        "colour.png", "photographs.png", "enlarged.png", "*.wav", "*.mid")
-UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*", ".*.wav.*",
-              ".*.mid.*", ".*.html.*", "samples/.*.png.*")  # what a killed run was writing
+        "colour.png", "photographs.png", "enlarged.png", "mixed.png", "noise.png", "truncation.png")
+UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*", ".samples.*",
+              "samples/.*.png.*")  # what a killed run was writing
 
 
 class Run:
@@ -67,7 +67,7 @@ class Run:
         self.settings, self.parts, self.draw = settings, parts, draw
         self.reading, self.levels, self.out = reading, levels, Path(settings.out)
         if getattr(settings, "epochs", None):
-            settings.steps = settings.epochs * epoch
+            settings.steps = settings.epochs * (epoch // processes.size)
             settings.epochs = None  # from here on, and in the checkpoint, steps alone count
         self.picture_every = max(1, settings.steps // PICTURES)
         self.log_every = max(1, min(10, settings.steps // 100))
@@ -76,7 +76,7 @@ class Run:
         self.panels: dict[str, list[str]] = {}
         self.latest: dict[str, dict[str, Tensor | float]] = {}  # numbers, by panel and name
         self.sum = Tensor(0.0)  # of all that was logged since the last row
-        self.stopped = False
+        self.stopped = self.interrupted = False  # interrupted: this process, the others later
         self.shown: set[str] = set()  # pictures that a notebook shows
         if settings.resume:
             self._load()
@@ -107,14 +107,17 @@ class Run:
                 before = signal.signal(signal.SIGINT, self._stop)
                 stack.callback(signal.signal, signal.SIGINT, before)
             bar = stack.enter_context(
-                tqdm(total=self.settings.steps, initial=self.step, unit="step")
+                tqdm(total=self.settings.steps, initial=self.step, unit="step",
+                     disable=processes.rank > 0)
             )
             watched = self.settings.watch
             if watched:
                 stack.enter_context(self._watching())
             while not (self.finished or self.stopped):
                 self.step += 1
-                yield self.step
+                with processes.together():
+                    yield self.step
+                self.stopped = processes.any_of(self.stopped or self.interrupted)
                 try:
                     if watched:
                         self._checked_parts()
@@ -173,14 +176,14 @@ class Run:
         return sorted(picture for picture in pictures if picture.stem.isdecimal())
 
     def _stop(self, *_: Any) -> None:
-        self.stopped = True
+        self.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _after_step(self, bar: Any) -> None:
         picture_is_due = self.step % self.picture_every == 0
         if self.latest and self.step % self.log_every == 0:
             bar.set_postfix(self._add_row())
-        if picture_is_due:
+        if picture_is_due and processes.rank == 0:
             numbered = self.out / "samples" / f"{self.step:07}.png"
             self.draw(numbered)
             with replacing(self.out / "samples.png") as latest:
@@ -195,7 +198,7 @@ class Run:
         panels, numbers = {title: [*values] for title, values in self.latest.items()}, self._read()
         if self.rows and panels != self.panels:
             raise UsageError(f"the log has the columns {self.panels}, not {panels}")
-        self.panels = panels
+        self.panels, numbers = panels, processes.means(numbers)
         self.rows.append({"step": self.step} | numbers)
         return {name: f"{value:.3f}" for name, value in numbers.items()}
 
@@ -205,7 +208,7 @@ class Run:
 
     def _finish(self) -> None:
         """Make what is made once, the animation and the curves, and say how it went."""
-        if frames := self.frames():
+        if processes.rank == 0 and (frames := self.frames()):
             plots.save_animation(frames, self.out / "samples.gif")
         if self.rows:
             plots.save_curves(*self.curves(), self.out / "curves.png", self.levels)
@@ -216,7 +219,7 @@ class Run:
             print(textwrap.fill(self.reading, 88))
         if not self.finished:
             print(f"Stopped after step {self.step}; all is saved. Continue with:\n"
-                  f"  {notebook.command('--resume', '--out', str(self.out))}")
+                  f"  {processes.launcher()}{notebook.command('--resume', '--out', str(self.out))}")
 
     def _show(self, name: str) -> None:
         """In a notebook, show a picture, always in the same place under the cell."""
@@ -232,11 +235,13 @@ class Run:
         """
         self._check_log()
         columns = self.rows[0] if self.rows else ()
+        states = self._checked_parts()
+        states |= processes.others(states)
         checkpoints.write(self.out, Checkpoint(
-            self.settings.demo, self.step, vars(self.settings),
+            self.settings.demo, self.step, processes.whole(self.settings),
             backend.generator.bit_generator.state, self.panels if self.rows else {},
             {name: numpy.array([row[name] for row in self.rows]) for name in columns},
-            self._checked_parts(),
+            states,
         ))
         if self.rows:
             self._write_log()
@@ -252,17 +257,18 @@ class Run:
         """Take over the newest checkpoint, or nothing of it, and drop what came after it."""
         saved = checkpoints.read(self.out)
         try:
-            if saved.parts.keys() != self.parts.keys():
-                raise ValueError(f"it has {', '.join(saved.parts)}, not {', '.join(self.parts)}")
+            states = processes.own(saved.parts, saved.options.get("processes", 1))
+            if states.keys() != self.parts.keys():
+                raise ValueError(f"it has {', '.join(states)}, not {', '.join(self.parts)}")
             for name, part in self.parts.items():
-                require_same_arrays(part.state(), saved.parts[name], name)
+                require_same_arrays(part.state(), states[name], name)
             rows = [dict(zip(saved.log, row, strict=True))
                     for row in zip(*(c.tolist() for c in saved.log.values()), strict=True)]
             backend.generator.bit_generator.state = saved.random
         except Exception as error:  # the random generator's state may be wrong in any way
             raise CheckpointError(f"{self.out}: the checkpoint does not fit: {error}") from error
         for name, part in self.parts.items():
-            part.load_state(saved.parts[name])
+            part.load_state(states[name])
         self.step, self.rows, self.panels = saved.step, rows, saved.panels
         self.sum = Tensor(0.0)
         self._write_log()
@@ -276,6 +282,8 @@ class Run:
 
         Where that fails, the first save says why.
         """
+        if processes.rank:
+            return
         with suppress(OSError):  # a name that is too long
             later = [picture for picture in self.frames() if int(picture.stem) > step]
             for path in [*later, *(path for name in patterns for path in self.out.glob(name))]:
@@ -293,17 +301,24 @@ class Run:
         return watch.watching(names, lambda: self.step)
 
     def _check_log(self) -> None:
-        if not math.isfinite(self.sum.item()):
-            values = ", ".join(f"{name} {value:.4g}" for name, value in self._read().items())
+        if not math.isfinite(processes.means({"sum": self.sum.item()})["sum"]):
+            numbers = processes.means(self._read())
+            values = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             raise watch.NotFinite(f"not all numbers up to step {self.step} are finite ({values})")
         self.sum = Tensor(0.0)
 
     def _checked_parts(self) -> dict[str, dict[str, numpy.ndarray]]:
         """The states of all parts, in main memory."""
         states = {part: owner.state() for part, owner in self.parts.items()}
-        for part, state in states.items():
-            for name, array in state.items():
-                watch.check(array, self.step, f"{name} of {part}, after its update")
+        found = None
+        try:
+            for part, state in states.items():
+                for name, array in state.items():
+                    watch.check(array, self.step, f"{name} of {part}, after its update")
+        except watch.NotFinite as error:
+            found = error
+        if processes.any_of(found is not None):  # all go back, or none
+            raise found or watch.NotFinite(f"a number of step {self.step} is not finite")
         return states
 
 
