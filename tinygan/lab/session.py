@@ -20,7 +20,7 @@ from . import controls, words
 from .controls import BREAK_IT, CONTROLS, RING
 from .picture import Picture
 
-PICTURES, SHARE = 20, 1 / 3  # in a second, and of the time for training: both at most
+PICTURES, SHARE = 16, 1 / 3  # in a second, and of the time for training: both at most
 SPEEDS = {"line by line": 0.0, "1 a second": 1.0, "5 a second": 5.0, "20 a second": 20.0,
           "full": numpy.inf}  # updates in a second
 SECONDS_A_LINE = 0.7
