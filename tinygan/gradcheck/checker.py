@@ -15,7 +15,7 @@ from . import hints
 
 # A central difference with the step h is off by about h^2 f'''/6 (the curve) and ROUNDING f/h.
 STEP = 1e-5  # h, in units of each number's own size
-STEPS = 10.0 ** -numpy.arange(1, 12)  # those that are tried where STEP does not show agreement
+STEPS = numpy.array([10.0**-k for k in range(1, 12)])  # tried where STEP does not show agreement
 ROUNDING = 2.0**-52
 # Where all numbers of x but the least move L by the same "level", relative to that level:
 AGREES = 1e-6  # so small a difference is agreement
