@@ -56,11 +56,11 @@ def test_load_finds_the_shipped_digits_by_name():
 
 @pytest.mark.parametrize("name", ["cifar", "", "folder", "folder:", "MNIST", "mnist:x"])
 def test_an_unknown_name_lists_the_choices(name):
-    with pytest.raises(DataError, match="use mnist, mnist-full, fashion or folder:PATH"):
+    with pytest.raises(DataError, match="use mnist, characters, mnist-full, fashion or folder:"):
         load(name)
 
 
-@pytest.mark.parametrize("name", ["mnist", "mnist-full", "fashion", "folder:."])
+@pytest.mark.parametrize("name", ["mnist", "characters", "mnist-full", "fashion", "folder:."])
 def test_an_unknown_part_is_refused(name):
     with pytest.raises(DataError, match="'test'"):
         load(name, part="test")
@@ -72,7 +72,7 @@ def test_a_data_error_is_one_that_the_user_can_mend():
 
 @pytest.mark.parametrize("wrong", [{"size": 32}, {"channels": 3}])
 def test_images_of_another_size_than_the_set_has_are_refused(wrong):
-    with pytest.raises(DataError, match=r"\(28, 28, 1\).*--size and --channels are for a folder"):
+    with pytest.raises(DataError, match=r"\(28, 28, 1\).*--size 28 --channels 1 are for a folder"):
         load("mnist", **wrong)
 
 

@@ -1,10 +1,11 @@
-"""Real data: digits, emoji, photographs and music that ship, IDX files, folders of images, points.
+"""Real data: digits, emoji, characters, photographs, music that ship; IDX files, folders, points.
 
 Letters: N examples, H high, W wide, C channels. Pixels stay bytes until a batch is on the device.
 """
 
 from .augment import augmented
 from .batches import Batches, DataError, Dataset, from_bytes, to_bytes
+from .characters import ATTRIBUTES, Characters, characters, held_out_combinations
 from .chorales import Phrases, chorales, from_rolls, performed, to_rolls
 from .downloads import ORIGINALS, Originals, download, original, read_idx
 from .folders import folder, picture
@@ -14,10 +15,10 @@ from .photos import FACTOR, Crops, bicubic, enlarged, load_photographs, photogra
 from .plane import PLANE, Mixture, grid, ring, spiral
 
 __all__ = [
-    "FACTOR", "ORIGINALS", "PLANE", "Batches", "Crops", "DataError", "Dataset", "Mixture",
-    "Originals", "Pairs", "Phrases", "augmented", "bicubic", "chorales", "download", "emoji",
-    "emoji_palette", "enlarged", "few", "folder", "from_bytes", "from_rolls", "grid", "load",
-    "load_photographs", "mnist", "original", "pairs", "performed", "photographs", "picture",
-    "read_idx", "reduced", "ring", "spiral", "to_bytes", "to_rolls", "uci_digits", "unpaired",
-    "unpaired_emoji",
+    "ATTRIBUTES", "FACTOR", "ORIGINALS", "PLANE", "Batches", "Characters", "Crops", "DataError",
+    "Dataset", "Mixture", "Originals", "Pairs", "Phrases", "augmented", "bicubic", "characters",
+    "chorales", "download", "emoji", "emoji_palette", "enlarged", "few", "folder", "from_bytes",
+    "from_rolls", "grid", "held_out_combinations", "load", "load_photographs", "mnist", "original",
+    "pairs", "performed", "photographs", "picture", "read_idx", "reduced", "ring", "spiral",
+    "to_bytes", "to_rolls", "uci_digits", "unpaired", "unpaired_emoji",
 ]

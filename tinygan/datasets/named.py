@@ -1,10 +1,11 @@
-"""Every data set of images by its name, as --data has it; "mnist" ships with the package."""
+"""Every data set of images by its name, as --data has it; "mnist" and "characters" ship."""
 
 from pathlib import Path
 
 import numpy
 
 from .batches import DataError, Dataset
+from .characters import ATTRIBUTES, characters
 from .downloads import ORIGINALS, check_part, original
 from .folders import folder
 
@@ -54,22 +55,31 @@ def few(data: Dataset, count: int) -> Dataset:
 def load(
     name: str, data_dir: Path | None = None, part: str = "train", size: int = 28, channels: int = 1
 ) -> Dataset:
-    """The data set of that name: "mnist", "mnist-full", "fashion" or "folder:PATH".
+    """The data set of that name: "mnist", "characters", "mnist-full", "fashion" or "folder:PATH".
 
-    data_dir is for mnist-full and fashion. Raises DataError, also where images are not of
-    size x size pixels and so many channels.
+    The labels of characters are the colours of their hair, whether it shows or not. data_dir is
+    for mnist-full and fashion. Raises DataError, also where images are not of size x size pixels
+    and so many channels.
     """
     kind, _, path = name.partition(":")
     if kind == "folder" and path:
         if part != "train":
             raise DataError(f"{name} has no {part!r} part: all of a folder is for training")
         return folder(path, size, channels)
-    if name != "mnist" and name not in ORIGINALS:
-        raise DataError(f"unknown data {name!r}: use mnist, {', '.join(ORIGINALS)} or folder:PATH")
-    data = mnist(part) if name == "mnist" else original(name, part, data_dir)
-    if data.images.shape[1:] != (size, size, channels):
+    if name == "characters":
+        images, attributes, _ = characters(part)
+        data = Dataset(images, attributes[:, [*ATTRIBUTES].index("hair")])
+    elif name == "mnist":
+        data = mnist(part)
+    elif name in ORIGINALS:
+        data = original(name, part, data_dir)
+    else:
+        names = ", ".join(["mnist", "characters", *ORIGINALS])
+        raise DataError(f"unknown data {name!r}: use {names} or folder:PATH")
+    found = data.images.shape[1:]
+    if found != (size, size, channels):
         raise DataError(
-            f"{name} has images of {data.images.shape[1:]}, not of {(size, size, channels)}: "
-            "--size and --channels are for a folder"
+            f"{name} has images of {found}, not of {(size, size, channels)}: other sizes and "
+            f"channels than --size {found[0]} --channels {found[2]} are for a folder"
         )
     return data

@@ -70,8 +70,9 @@ SHARED: dict[str, dict[str, Any]] = {
                   "help": "for the first 60 %% of the run, shift D's images by up to N pixels"},
     "width": {"type": _whole, "metavar": "N",
               "help": "channels or units after the first layer; the others scale with it"},
-    "data": {"help": "mnist (9,000 digits that ship with tinygan: no network needed), mnist-full, "
-             "fashion (both downloaded unless in --data-dir) or folder:PATH"},
+    "data": {"help": "mnist (9,000 digits that ship with tinygan: no network needed), characters "
+             "(as many, 16 x 16 in colour), mnist-full, fashion (both downloaded unless in "
+             "--data-dir) or folder:PATH"},
     "size": {"type": _whole, "metavar": "PIXELS", "help": "side of the images of a folder"},
     "channels": {"type": int, "choices": (1, 3),
                  "help": "of the images of a folder: 1 for grey, 3 for colour"},
