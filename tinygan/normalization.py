@@ -84,7 +84,8 @@ class ConditionalBatchNorm(Module):
 
     BatchNorm whose scale and shift each example gets from what it is to be, such as its class
     (de Vries et al. 2017); in BigGAN c is a class's embedding, which all layers share, and a
-    piece of z (Brock et al. 2019, appendix B). x (N, features) or (N, H, W, features).
+    piece of z (Brock et al. 2019, appendix B). x (N, features) or (N, H, W, features). A and B
+    start from N(0, 0.02^2), as nearly a BatchNorm.
     wrap  is given the two Dense layers, A and B (inputs, features), such as SpectralNorm
     Raises ShapeError as BatchNorm does.
     """
@@ -93,7 +94,8 @@ class ConditionalBatchNorm(Module):
         self, features: int, inputs: int, *, wrap: Callable[[Module], Module] = lambda layer: layer
     ):
         self.normalized = BatchNorm(features, affine=False)
-        self.scale, self.shift = (wrap(Dense(inputs, features, bias=False)) for _ in range(2))
+        self.scale, self.shift = (
+            wrap(Dense(inputs, features, bias=False, scale=0.02)) for _ in range(2))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         every_pixel = (len(x), *[1] * (x.ndim - 2), x.shape[-1])                # (N, 1, 1, C)
@@ -110,6 +112,8 @@ def standing_statistics(network: Module, sample: Callable[[], Any], batches: int
     """
     norms = [module for module in network.eval().modules() if isinstance(module, BatchNorm)]
     before = [norm.momentum for norm in norms]
+    for running in [r for norm in norms for r in (norm.running_mean, norm.running_variance)]:
+        running.data = xp.zeros_like(running.data)  # so that what was there leaves no trace
     for number in range(batches):
         for norm in norms:
             norm.training, norm.momentum = True, 1 / (number + 1)  # the mean of all until now
@@ -145,20 +149,21 @@ class InstanceNorm(Module):
 
 
 class SpectralNorm(Module):
-    """A layer whose weight W is divided by its largest singular value, s = max |W u| over |u| = 1.
+    """A layer with the weight bound W / s, s = max |W u| over |u| = 1 its largest singular value.
 
-    Miyato et al. 2018, section 2.1 and algorithm 1: no such layer stretches what it gets by more
-    than a bound, and D stays smooth. W is seen as a matrix, its last axis the columns. The u of
-    the last call is nearly the right one, since weights change slowly, and each call in training
-    makes one step of the power iteration: u <- W^T W u / |W^T W u|. Then s = |W u|, u a constant.
+    Miyato et al. 2018, section 2.1 and algorithm 1: no such layer stretches what it gets without
+    limit, and D stays smooth. W is seen as a matrix, its last axis the columns. The u of the last
+    call is nearly the right one, since weights change slowly, and each call in training makes one
+    step of the power iteration: u <- W^T W u / |W^T W u|. Then s = |W u|, u a constant. The paper's
+    bound is 1; leaky ReLUs and biases leave little of a signal after a few such layers.
     layer has a weight: Dense, Conv2d, ConvTranspose2d (a transposed convolution is as strong as
     the convolution with its weight), Embedding. Raises TypeError for others.
     """
 
-    def __init__(self, layer: Module):
+    def __init__(self, layer: Module, *, bound: float = 1.0):
         if not isinstance(getattr(layer, "weight", None), Parameter):
             raise TypeError(f"SpectralNorm: {type(layer).__name__} has no weight: use Dense, ...")
-        self.layer = layer
+        self.layer, self.bound = layer, bound
         self.u = Tensor(random_normal(layer.weight.shape[-1]))
 
     def forward(self, x: Any) -> Tensor:
@@ -172,7 +177,8 @@ class SpectralNorm(Module):
             self.u.data = u
         stretched = functions.matmul(matrix, u)  # u is an array: a constant
         normed = copy.copy(self.layer)
-        normed.weight = weight / functions.sqrt((stretched * stretched).sum() + 1e-24)
+        sigma = functions.sqrt((stretched * stretched).sum() + 1e-24)
+        normed.weight = weight * (self.bound / sigma)
         return normed(x)
 
 

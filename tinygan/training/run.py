@@ -27,7 +27,7 @@ PICTURES = 40  # in a run
 # What a run leaves beside the pictures of its steps, with what demos draw at the end or later.
 LEFT = (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.*", "samples.*", "curves.png",
         "interpolation.png", "roc.png", "strange.png", "marked.png", "digit-?.png", "sheet.png",
-        "colour.png", "photographs.png", "enlarged.png", "*.wav", "*.mid")
+        "colour.png", "truncation.png", "photographs.png", "enlarged.png", "*.wav", "*.mid")
 UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*", ".*.wav.*",
               ".*.mid.*", ".*.html.*", "samples/.*.png.*")  # what a killed run was writing
 
