@@ -301,6 +301,13 @@ def test_the_weight_is_divided_by_its_largest_singular_value(name):
         numpy.testing.assert_allclose(layer.train(mode)(x), by_hand(x), rtol=1e-5, atol=1e-6)
 
 
+def test_the_bound_is_the_new_largest_singular_value():
+    plain_layer, x = Dense(4, 3, bias=False), Tensor(normal(5, 4))
+    one, three = (SpectralNorm(plain_layer, bound=bound) for bound in (1.0, 3.0))
+    numpy.testing.assert_allclose(
+        settled(three, x)(x).numpy(), 3 * settled(one, x)(x).numpy(), rtol=1e-5)
+
+
 def test_a_step_of_the_power_iteration_is_that_of_the_paper():
     layer, x = SpectralNorm(Dense(4, 3)), Tensor(normal(2, 4))
     weight = layer.layer.weight.numpy()
