@@ -9,9 +9,8 @@ another (Zhang et al. 2019). The game is hinge:
 
 At the end the truncation trick: numbers of z beyond a threshold are drawn anew, so that samples get
 truer and more alike. For each threshold BatchNorm takes its statistics anew (standing statistics).
-Departures: the convolutions of cgan.py in place of residual blocks, one step of D for one of G, all
-of z for every layer, and to keep D smooth R1 in place of spectral norm, which costs variety here:
-`--spectral-norm 1 --r1 0` is the paper's. `--orthogonal 1e-4` adds its eq. 3.
+Departures: cgan.py's convolutions, not residual blocks; one step of D for one of G; all of z in
+every layer. R1 keeps D smooth: spectral norm (`--spectral-norm 1 --r1 0`) costs variety here.
 """
 
 import argparse
@@ -152,7 +151,8 @@ def train(settings: argparse.Namespace) -> None:
         more = {f"truncated at {threshold}": pictures(settings, parts, threshold)
                 for threshold in THRESHOLDS}
         if rows := metrics.report_digits(settings, drawn, more):
-            curve = {name: (rows[name]["recall"], rows[name]["precision"]) for name in more}
+            curve = {name: (row["recall"], row["precision"])
+                     for name, row in [*rows.items()][1:-1]}  # between floor and ceiling
             plots.save_path(curve, run.out / "truncation.png", "recall", "precision")
 
 
