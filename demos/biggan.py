@@ -10,7 +10,7 @@ another (Zhang et al. 2019). The game is hinge:
 At the end the truncation trick: numbers of z beyond a threshold are drawn anew, so that samples get
 truer and more alike. For each threshold BatchNorm takes its statistics anew (standing statistics).
 Departures: cgan.py's convolutions, not residual blocks; one step of D for one of G; all of z in
-every layer. R1 keeps D smooth: spectral norm (`--spectral-norm 1 --r1 0`) costs variety here.
+every layer, as in their deep model; R1 in place of spectral norm (`--spectral-norm 1 --r1 0`).
 """
 
 import argparse
@@ -42,15 +42,18 @@ class Generator(Module):
     ):
         self.skip, self.attention, self.quarter = skip, attention, size // 4
         self.embedding = Embedding(classes, EMBEDDING)
-        self.start = wrap(Dense(latent, self.quarter**2 * 2 * width, bias=False, scale=0.02))
-        told, halves = EMBEDDING + skip * latent, {"kernel": 4, "stride": 2, "padding": 1}
+        pixels, halves = self.quarter**2, {"kernel": 4, "stride": 2, "padding": 1}
+        self.start = wrap(Dense(EMBEDDING + latent, pixels * 2 * width, bias=False, scale=0.02))
+        told = EMBEDDING + skip * latent
         self.norms = [ConditionalBatchNorm(n, told, wrap=wrap) for n in (2 * width, width)]
         self.half = wrap(ConvTranspose2d(2 * width, width, bias=False, **halves))
         self.whole = wrap(ConvTranspose2d(width, channels, **halves))
 
     def forward(self, latents: Tensor, labels: Any) -> Tensor:
-        told = concatenate([self.embedding(labels), *([latents] if self.skip else [])], axis=1)
-        x = reshape(self.start(latents), (len(latents), self.quarter, self.quarter, -1))
+        label = self.embedding(labels)
+        told = concatenate([label, latents], axis=1)
+        x = reshape(self.start(told), (len(latents), self.quarter, self.quarter, -1))
+        told = told if self.skip else label
         x = self.attention(relu(self.norms[0](x, told)))             # (N, S/4, S/4, 2W)
         x = relu(self.norms[1](self.half(x), told))                  # (N, S/2, S/2, W)
         return tanh(self.whole(x))                                   # (N, S, S, C)
@@ -58,7 +61,7 @@ class Generator(Module):
 
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "biggan", __doc__, steps=8_000, batch_size=32, latent=16, lr=4e-3, d_lr=2e-3, r1=0.3,
+        "biggan", __doc__, steps=8_000, batch_size=32, latent=16, lr=2.5e-3, d_lr=3e-3, r1=0.3,
         translate=1, width=32, data="mnist", measure=5000)
     add, weight = parser.add_argument, training.from_zero()
     add("--spectral-norm", type=weight, default=0.0, metavar="BOUND",
@@ -81,9 +84,7 @@ def build(settings: argparse.Namespace) -> dict[str, Any]:
     return {"G": G, "D": D, "average of G": ExponentialMovingAverage(G, decay=0.999)}
 
 
-def pictures(
-    settings: argparse.Namespace, parts: dict[str, Any], threshold: float = math.inf
-) -> training.Truncated:
+def pictures(settings: Any, parts: dict[str, Any], threshold: float = math.inf) -> Any:
     return training.Truncated(
         parts["average of G"].network, settings.latent, threshold=threshold, seed=settings.seed,
         classes=parts["D"].classes, standing=settings.without != "standing-statistics")
@@ -107,8 +108,7 @@ def train(settings: argparse.Namespace) -> None:
         epoch=len(batches),
     )
 
-    def order() -> tuple[Tensor, Any]:
-        """What G makes of random labels, and the labels."""
+    def order() -> tuple[Tensor, Any]:  # what G makes of random labels, and the labels
         labels = to_device(generator.integers(drawn.classes, size=settings.batch_size))
         return G(Tensor(random_normal(settings.batch_size, settings.latent)), labels), labels
 
