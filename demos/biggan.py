@@ -61,7 +61,7 @@ class Generator(Module):
 
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "biggan", __doc__, steps=8_000, batch_size=32, latent=16, lr=2.5e-3, d_lr=3e-3, r1=0.3,
+        "biggan", __doc__, steps=8_000, batch_size=32, latent=16, lr=2.5e-3, d_lr=4e-3, r1=0.3,
         translate=1, width=32, data="mnist", measure=5000)
     add, weight = parser.add_argument, training.from_zero()
     add("--spectral-norm", type=weight, default=0.0, metavar="BOUND",
