@@ -54,18 +54,22 @@ def test_both_networks_attend_and_have_spectral_norm_if_asked(biggan):
 
 
 @pytest.mark.parametrize("words", [[], ["--without", "skip-z"]])
-def test_the_class_and_z_are_told_to_every_batch_norm(biggan, words, monkeypatch):
+def test_the_class_and_z_are_told_to_every_layer(biggan, words, monkeypatch):
     G = built(biggan, *words)["G"].eval()
     told = {}
     for number, norm in enumerate(G.norms):
         forward = norm.forward
         monkeypatch.setattr(norm, "forward", lambda x, condition, n=number, f=forward: (
             told.update({n: condition.numpy()}), f(x, condition))[1])
+    start = G.start.forward
+    monkeypatch.setattr(G.start, "forward", lambda x: (told.update(start=x.numpy()), start(x))[1])
     z, labels = normal(3, 16), [4, 0, 4]
     made(G, z, labels)
     rows = G.embedding.weight.numpy()[labels]
+    both = numpy.hstack([rows, z])
+    assert numpy.array_equal(told["start"], both)
     for number in (0, 1):
-        assert numpy.array_equal(told[number], rows if words else numpy.hstack([rows, z]))
+        assert numpy.array_equal(told[number], rows if words else both)
 
 
 def test_the_label_alone_makes_another_picture(biggan):
