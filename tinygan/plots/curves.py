@@ -53,6 +53,7 @@ def save_path(points: Mapping[str, tuple[float, float]], path: Path, x: str, y: 
     for name, point in points.items():
         axes.annotate(_plain(name), point, (5, 5), textcoords="offset points", fontsize=8)
     axes.set(xlabel=x, ylabel=y)
+    axes.margins(0.25, 0.1)  # for the names
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
