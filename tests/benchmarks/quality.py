@@ -40,7 +40,6 @@ IMAGES = {  # the commands, at their defaults but for what is said
     "WGAN, clipped": "wgan.py --penalty clip --lr 1e-3 --d-lr 1e-3 --steps 2000",
     "WGAN-GP": "wgan.py",
     "cGAN": "cgan.py",
-    "BigGAN": "biggan.py",
 }
 
 PLANE = [  # options of demos/ring.py; below each remedy's the same without it
