@@ -7,11 +7,10 @@ another (Zhang et al. 2019). The game is hinge:
 
     D: min E max(0, 1 - l(x, y)) + E max(0, 1 + l(G(z, y), y)),    G: min -E l(G(z, y), y)
 
-At the end the truncation trick: numbers of z beyond a threshold are drawn anew, and samples get truer
-and more alike; without it they are no better than those of cgan.py. For each threshold BatchNorm
-takes its statistics anew (standing statistics). Departures: cgan.py's convolutions, not residual
-blocks; one step of D for one of G; all of z in every layer, as in their deep model; R1 in place of
-spectral norm (`--spectral-norm 1 --r1 0`).
+At the end the truncation trick: numbers of z beyond a threshold are drawn anew, and samples become
+truer and more alike; without it they are no better than cgan.py's. BatchNorm takes its statistics
+anew for each threshold (standing statistics). Departures: cgan.py's convolutions; one step of D for
+one of G; all of z in every layer, as in their deep model; R1, not `--spectral-norm 1 --r1 0`.
 """
 
 import argparse
