@@ -190,6 +190,17 @@ def orthogonal_penalty(weights: Iterable[Tensor]) -> Tensor:
     return total
 
 
+def normal_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)) = sum (mean^2 + variance - 1 - log variance) / 2.
+
+    (N, F), (N, F) -> (): summed over the F numbers, averaged over the batch. Kingma and Welling
+    2014, appendix B; in GANs the term of Zhang et al. 2017, eq. 2, which keeps what G is told
+    of a caption near to random numbers.
+    """
+    terms = mean * mean + functions.exp(log_variance) - 1.0 - log_variance
+    return terms.sum(axis=1).mean() * 0.5
+
+
 def clip_weights(network: Module, limit: float) -> None:
     """Hold every weight between -limit and limit.  Arjovsky et al. 2017, algorithm 1."""
     for parameter in network.parameters():

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .files import UsageError
-from .functions import one_hot, reshape
+from .functions import concatenate, exp, leaky_relu, one_hot, reshape
 from .layers import (
     AddConstant,
     Conv2d,
     ConvTranspose2d,
     Dense,
+    Embedding,
     Flatten,
     LeakyReLU,
     MinibatchDeviation,
@@ -26,6 +27,7 @@ from .layers import (
     Sequential,
     Tanh,
 )
+from .losses import normal_divergence
 from .normalization import BatchNorm, InstanceNorm
 from .tensor import Tensor
 
@@ -199,3 +201,77 @@ def patch_discriminator(channels: int, width: int, halvings: int = 2) -> Sequent
         ]
         channels = filters
     return Sequential(*layers, Conv2d(channels, 1, kernel=3, padding=1))
+
+
+# ---------------------------------------------------------------- from words
+
+
+class CaptionReader(Module):
+    """Captions (N, T), integers below words, to what they say (N, features).
+
+    Each three words in a row pass a dense layer, and each feature is the largest over all places:
+    a convolution along the caption, then max pooling (Kim 2014, section 2). "a red hat and black
+    hair" is read as "a red hat", "red hat and" and so on: a colour stays with its thing.
+    """
+
+    def __init__(self, words: int, features: int = 96, *, embedded: int = 32):
+        self.embedding = Embedding(words, embedded)
+        self.dense = Dense(3 * embedded, features, scale=math.sqrt(2 / (3 * embedded)))
+
+    def forward(self, captions: Any) -> Tensor:
+        n, length = captions.shape
+        x = reshape(self.embedding(captions.reshape(-1)), (n, length, -1))      # (N, T, E)
+        x = concatenate([x[:, :-2], x[:, 1:-1], x[:, 2:]], axis=2)              # (N, T - 2, 3E)
+        return leaky_relu(self.dense(x)).max(axis=1)                            # (N, features)
+
+
+class ConditioningAugmentation(Module):
+    """A random point near what a caption says: captions (N, T) to c (N, features), and D ().
+
+    c = mean + deviation noise,  noise (N, features) ~ N(0, 1),  mean and log deviation^2 being
+    dense layers of what is read. Zhang et al. 2017, section 3.2: few captions leave no gaps then,
+    and each has many pictures. D is losses.normal_divergence: if G didn't minimise it beside its
+    loss (eq. 2), it would make the deviation 0.
+    """
+
+    def __init__(self, words: int, features: int):
+        self.reader = CaptionReader(words)
+        read = self.reader.dense.weight.shape[1]
+        self.mean, self.log_variance = Dense(read, features), Dense(read, features, scale=0.02)
+
+    def forward(self, captions: Any, noise: Tensor) -> tuple[Tensor, Tensor]:
+        read = self.reader(captions)
+        mean, log_variance = self.mean(read), self.log_variance(read)
+        return mean + exp(log_variance * 0.5) * noise, normal_divergence(mean, log_variance)
+
+
+class CaptionDiscriminator(Module):
+    """Images (N, S, S, 3) and captions (N, T) to logits (N, 1); S is 4 times 2^halvings.
+
+    l(x, t) = (w + g(t)) . f(x) + b: is x real, and is it what t says? A projection (Miyato and
+    Koyama 2018, eq. 3), of the features f on what a CaptionReader makes of t.
+    """
+
+    def __init__(self, words: int, width: int, halvings: int):
+        def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[Module]:
+            scale = math.sqrt(2 / (kernel * kernel * inputs))  # He et al. 2015
+            layer = Conv2d(
+                inputs, outputs, kernel=kernel, stride=stride, padding=1, scale=scale)
+            return [layer, LeakyReLU(0.2)]
+
+        layers, last = convolution(3, width, 3, 1), width << halvings           # (N, S, S, W)
+        for halving in range(halvings):
+            layers += convolution(width << halving, width << halving + 1, 4, 2)
+        self.features = Sequential(*layers, Flatten(), Dense(4 * 4 * last, 4 * width), LeakyReLU())
+        self.alone = Dense(4 * width, 1)
+        self.reader = CaptionReader(words)
+        read = self.reader.dense.weight.shape[1]
+        self.caption = Dense(read, 4 * width, scale=1 / math.sqrt(4 * width * read))
+
+    def judge(self, features: Tensor, captions: Any) -> Tensor:
+        """The logits of what features() saw in images, (N, 4W): with several captions, once."""
+        g = self.caption(self.reader(captions))
+        return self.alone(features) + (features * g).sum(axis=1, keepdims=True)
+
+    def forward(self, images: Tensor, captions: Any) -> Tensor:
+        return self.judge(self.features(images), captions)

@@ -4,7 +4,8 @@ Letters: N examples, H high, W wide, C channels. Pixels stay bytes until a batch
 """
 
 from .augment import augmented
-from .batches import Batches, DataError, Dataset, from_bytes, to_bytes
+from .batches import Batches, DataError, Dataset, from_bytes, halved, to_bytes
+from .captions import WORDS, Captioned, caption, captioned, text, tokens
 from .characters import ATTRIBUTES, Characters, characters, held_out_combinations
 from .chorales import Phrases, chorales, from_rolls, performed, to_rolls
 from .downloads import ORIGINALS, Originals, download, original, read_idx
@@ -15,10 +16,11 @@ from .photos import FACTOR, Crops, bicubic, enlarged, load_photographs, photogra
 from .plane import PLANE, Mixture, grid, moons, ring, spiral
 
 __all__ = [
-    "ATTRIBUTES", "FACTOR", "ORIGINALS", "PLANE", "Batches", "Characters", "Crops", "DataError",
-    "Dataset", "Mixture", "Originals", "Pairs", "Phrases", "augmented", "bicubic", "characters",
-    "chorales", "download", "emoji", "emoji_palette", "enlarged", "few", "folder", "from_bytes",
-    "from_rolls", "grid", "held_out_combinations", "load", "load_photographs", "mnist", "moons",
-    "original", "pairs", "performed", "photographs", "picture", "read_idx", "reduced", "ring",
-    "spiral", "to_bytes", "to_rolls", "uci_digits", "unpaired", "unpaired_emoji",
+    "ATTRIBUTES", "FACTOR", "ORIGINALS", "PLANE", "WORDS", "Batches", "Captioned", "Characters",
+    "Crops", "DataError", "Dataset", "Mixture", "Originals", "Pairs", "Phrases", "augmented",
+    "bicubic", "caption", "captioned", "characters", "chorales", "download", "emoji",
+    "emoji_palette", "enlarged", "few", "folder", "from_bytes", "from_rolls", "grid", "halved",
+    "held_out_combinations", "load", "load_photographs", "mnist", "moons", "original", "pairs",
+    "performed", "photographs", "picture", "read_idx", "reduced", "ring", "spiral", "text",
+    "to_bytes", "to_rolls", "tokens", "uci_digits", "unpaired", "unpaired_emoji",
 ]

@@ -15,6 +15,13 @@ from .attributes import (
     train_attribute_classifier,
 )
 from .augmentation import accuracy_from, report_few, report_translations
+from .captions import (
+    CaptionPictures,
+    caption_figures,
+    known_caption,
+    named_right,
+    report_captions,
+)
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
 from .colours import colour_figures, report_colours
 from .digits import CEILING, accuracy_score, gaussian_fit, measure, report_digits, subjects
@@ -49,16 +56,17 @@ from .styles import Styles, followed, path_lengths, report_styles
 from .translations import intersection_over_union, report_round_trips
 
 __all__ = [
-    "CEILING", "OneDigit", "PhotographPieces", "PianoRolls", "Region", "Scores", "Styles",
-    "accuracy", "accuracy_from", "accuracy_score", "attribute_accuracies", "auroc",
-    "character_figures", "classical_scores", "colour_figures", "count_modes", "cross_entropy",
-    "digits_option", "followed", "frechet_distance", "gaussian_fit", "gradient_ratio",
-    "intersection_over_union", "judge_strokes", "kernel_distance", "measure", "music_figures",
+    "CEILING", "CaptionPictures", "OneDigit", "PhotographPieces", "PianoRolls", "Region",
+    "Scores", "Styles", "accuracy", "accuracy_from", "accuracy_score", "attribute_accuracies",
+    "auroc", "caption_figures", "character_figures", "classical_scores", "colour_figures",
+    "count_modes", "cross_entropy", "digits_option", "followed", "frechet_distance",
+    "gaussian_fit", "gradient_ratio", "intersection_over_union", "judge_strokes",
+    "kernel_distance", "known_caption", "measure", "music_figures", "named_right",
     "nearest_phrases", "one_digit", "over_digits", "pasted_strokes", "patch_distance",
     "path_lengths", "period_pattern", "photograph_figures", "precision_and_recall", "psnr",
-    "report_colours", "report_digits", "report_few", "report_modes", "report_music",
-    "report_photographs", "report_round_trips", "report_styles", "report_translations", "roc_curve",
-    "shipped_attribute_classifier", "shipped_classifier", "squared_distances", "ssim",
-    "structural_similarity", "subjects", "texture_distance", "train_attribute_classifier",
-    "train_classifier",
+    "report_captions", "report_colours", "report_digits", "report_few", "report_modes",
+    "report_music", "report_photographs", "report_round_trips", "report_styles",
+    "report_translations", "roc_curve", "shipped_attribute_classifier", "shipped_classifier",
+    "squared_distances", "ssim", "structural_similarity", "subjects", "texture_distance",
+    "train_attribute_classifier", "train_classifier",
 ]

@@ -30,6 +30,24 @@ def save_grid(images: numpy.ndarray, path: Path, columns: int = 8, scale: int = 
         grid(images, columns, scale).save(file, format="PNG")
 
 
+def save_captioned(images: numpy.ndarray, texts: Sequence[str], path: Path, scale: int = 3) -> None:
+    """Write as a PNG a row of images (N, H, W, C) for each text, equally many, and the text below.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns, font, line = len(images) // len(texts), ImageFont.load_default(11), 15
+    rows = [grid(row, columns, scale) for row in numpy.split(images, len(texts))]
+    width = max([rows[0].width, *(int(font.getlength(text)) + 4 for text in texts)])
+    picture = Image.new("RGB", (width, len(rows) * (rows[0].height + line)), "white")
+    draw = ImageDraw.Draw(picture)
+    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        top = number * (row.height + line)
+        picture.paste(row, (0, top))
+        draw.text((2, top + row.height), text, "black", font)
+    with replacing(path) as file:
+        picture.save(file, format="PNG")
+
+
 def save_differences(pairs: Sequence[tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
     """Write for each pair (images, made), both (N, H, W, C), three rows of up to ten as a PNG:
     the images, what was made of them, and where the two differ, |image - made|."""

@@ -27,7 +27,8 @@ PICTURES = 40  # in a run
 # What a run leaves beside the pictures of its steps, with what demos draw at the end or later.
 LEFT = (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.*", "samples.*", "curves.png",
         "interpolation.png", "roc.png", "strange.png", "marked.png", "digit-?.png", "sheet.png",
-        "colour.png", "photographs.png", "enlarged.png", "mixed.png", "noise.png", "truncation.png")
+        "colour.png", "photographs.png", "enlarged.png", "mixed.png", "noise.png", "truncation.png",
+        "nearest.png", "text.png")
 UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*", ".samples.*",
               "samples/.*.png.*")  # what a killed run was writing
 
