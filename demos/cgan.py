@@ -45,22 +45,6 @@ class Generator(Module):
         return self.layers(concatenate([latents, label], axis=1))
 
 
-class Discriminator(Module):
-    """Images (N, size, size, channels) and labels (N,) to logits (N, 1).
-
-    It has an answer for each class, and the label picks the one that counts:
-    l(x, y) = w_y . f(x) + b_y with the features f of the convolutions (Miyato and Koyama, eq. 3).
-    """
-
-    def __init__(self, size: int, channels: int, width: int, max_shift: int):
-        self.answers = networks.dcgan_discriminator(
-            size, channels, width, max_shift, outputs=CLASSES
-        )
-
-    def forward(self, images: Tensor, labels: Any) -> Tensor:
-        return (self.answers(images) * one_hot(labels, CLASSES)).sum(axis=1, keepdims=True)
-
-
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
         "cgan", __doc__, steps=8_000, batch_size=32, latent=16, lr=4e-3, d_lr=2e-3, r1=0.3,
@@ -77,7 +61,7 @@ def options() -> argparse.ArgumentParser:
 
 def build(settings: argparse.Namespace) -> dict[str, Any]:
     G = Generator(settings.latent, 28, 1, settings.width)
-    D = Discriminator(28, 1, settings.width, settings.translate)
+    D = networks.ClassDiscriminator(CLASSES, 28, 1, settings.width, max_shift=settings.translate)
     return {"G": G, "D": D, "average of G": ExponentialMovingAverage(G, decay=0.999)}
 
 

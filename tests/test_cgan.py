@@ -27,26 +27,6 @@ def finished(tmp_path_factory):
     return out, demo("cgan.py", *SHORT, "--out", out)
 
 
-def test_the_label_picks_one_of_d_s_ten_answers(cgan):
-    D = cgan.Discriminator(28, channels=1, width=4, max_shift=1).eval()
-    images = Tensor(numpy.random.default_rng(0).standard_normal((10, 28, 28, 1), dtype="float32"))
-    answers = D.answers(images).numpy()
-    labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
-    logits = D(images, to_device(numpy.array(labels))).numpy()
-    assert logits.shape == (10, 1)
-    numpy.testing.assert_array_equal(logits[:, 0], answers[range(10), labels])
-    assert len(set(answers[0])) == 10
-
-
-def test_d_learns_from_its_answer_to_the_label_alone(cgan):
-    D = cgan.Discriminator(28, channels=1, width=4, max_shift=1)
-    last = D.answers.layers[-1]
-    images, labels = numpy.ones((4, 28, 28, 1), dtype="float32"), numpy.array([7, 7, 2, 7])
-    D(Tensor(images), to_device(labels)).sum().backward()
-    moved = numpy.flatnonzero(last.bias.grad.numpy())
-    assert list(moved) == [2, 7]
-
-
 def test_a_label_is_as_large_as_the_latents_beside_it(cgan, monkeypatch):
     seen = []
     G = cgan.Generator(3, 28, 1, 2)

@@ -21,6 +21,7 @@ from test_demos import clean
 import tinygan
 from tinygan import (
     Tensor,
+    attention,
     convolution,
     functions,
     layers,
@@ -106,13 +107,17 @@ def test_a_convolution_and_its_gradients(name, case):
     )
 
 
-LAYERS = {  # (how it is made, the shape that it takes)
+LAYERS = {  # (how it is made, the shape of what it takes, and of what else)
     "Dense": (lambda: layers.Dense(3, 4), (5, 3)),
     "Conv2d": (lambda: layers.Conv2d(2, 3, kernel=4, stride=2, padding=1), (2, 6, 6, 2)),
     "ConvTranspose2d": (
         lambda: layers.ConvTranspose2d(2, 3, kernel=4, stride=2, padding=1), (2, 3, 3, 2)),
     "Embedding": (lambda: layers.Embedding(6, 3), None),
     "BatchNorm": (lambda: normalization.BatchNorm(3), (4, 2, 2, 3)),
+    "ConditionalBatchNorm": (
+        lambda: normalization.ConditionalBatchNorm(3, 2), (4, 2, 2, 3), (4, 2)),
+    "SpectralNorm": (lambda: normalization.SpectralNorm(layers.Dense(3, 4)), (5, 3)),
+    "SelfAttention": (lambda: attention.SelfAttention(8), (2, 3, 3, 8)),
     "LayerNorm": (lambda: normalization.LayerNorm(3), (4, 2, 2, 3)),
     "Dropout": (lambda: layers.Dropout(0.4), (4, 5)),
     "RandomTranslation": (lambda: layers.RandomTranslation(1), (3, 4, 4, 2)),
@@ -132,22 +137,26 @@ LAYERS = {  # (how it is made, the shape that it takes)
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_its_gradients_and_its_state(name):
-    make, shape = LAYERS[name]
-    x = numpy.array([0, 5, 0]) if shape is None else test_functions.normal(*shape)
+    make, *shapes = LAYERS[name]
+    arrays = [numpy.array([0, 5, 0]) if shape is None else test_functions.normal(*shape)
+              for shape in shapes]
 
     def computation():
         layer = make()
         parameters = layer.parameters()
-        found = values_and_gradients(lambda x, *_: layer(x), [on_device(x), *parameters])
+        found = values_and_gradients(
+            lambda *tensors: layer(*tensors[: len(arrays)]),
+            [*map(on_device, arrays), *parameters])
         after = {f"{name} after": array for name, array in layer.state().items()}
         layer.eval()
-        return found | after | {"eval": layer(on_device(x)).numpy()}
+        return found | after | {"eval": layer(*map(on_device, arrays)).numpy()}
 
     assert_same_on_both(computation)
 
 
 def test_every_layer_is_compared():
-    public = {name for file in (layers, normalization) for name, value in vars(file).items()
+    public = {name for file in (layers, normalization, attention)
+              for name, value in vars(file).items()
               if isinstance(value, type) and issubclass(value, layers.Module)}
     assert public - LAYERS.keys() == {"Module"}
 

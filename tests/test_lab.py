@@ -132,6 +132,7 @@ def test_one_step_of_d_and_one_of_g_move_that_player_alone(session):
               and said["last"] == player
               and (one.lab.adam_d.steps, one.lab.adam_g.steps) == steps)
         assert not one.playing
+    assert one.step == 2
 
 
 @pytest.mark.parametrize(
@@ -245,6 +246,7 @@ def rows(game, step=1000, **numbers):
         (losses.NonSaturating, {"D loss": [0.7, 1.9]}, words.SWING),
         (losses.NonSaturating, {"D loss": 80.0}, words.EXPLODED),
         (losses.NonSaturating, {"D loss": None}, words.EXPLODED),
+        (losses.NonSaturating, {"D loss": 0.0, "G loss": 3e8}, words.EXPLODED),
         (losses.NonSaturating, {"D(G(z)) in G's step": 0.9}, words.MIXED),
         (losses.NonSaturating, {"modes": 0.7, "D loss": 1.2}, words.ON_ITS_WAY),
         (losses.NonSaturating, {"step": 10}, words.TOO_EARLY),
@@ -263,6 +265,7 @@ def test_the_answers_of_d_are_put_into_words():
     assert "can't tell" in words.meaning(losses.Minimax(), row)
     assert "mean answer" in words.meaning(losses.Hinge(), row)
     assert "carried" in words.meaning(losses.Wasserstein(), {"Wasserstein estimate": 2.0})
+    assert "runs after" in words.meaning(losses.Wasserstein(), {"Wasserstein estimate": -2.0})
     assert "Press play" in words.meaning(losses.Minimax(), {"step": 0})
 
 
@@ -404,7 +407,7 @@ def test_a_page_that_comes_later_gets_the_curves_so_far(server):
 
 
 def test_there_are_not_too_many_pages(server, monkeypatch):
-    monkeypatch.setattr("tinygan.lab.server.MOST_PAGES", server.session.watching)
+    monkeypatch.setattr("tinygan.lab.server.MOST_PAGES", 0)
     assert ask(server, "GET", "/events")[0] == 503
 
 

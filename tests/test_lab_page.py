@@ -192,7 +192,7 @@ def test_points_are_drawn_by_mouse_and_by_touch(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_telephone_in_either_scheme(page, scheme):
+def test_it_fits_a_narrow_screen_in_either_scheme(page, scheme):
     page = page()
     page.choose_scheme(scheme)
     page.resize(400, 800)

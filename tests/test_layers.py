@@ -14,6 +14,7 @@ import pytest
 
 import tinygan
 from tinygan import Tensor, check_gradients, grad
+from tinygan.attention import SelfAttention
 from tinygan.backend import to_device
 from tinygan.functions import ShapeError
 from tinygan.layers import (
@@ -37,7 +38,14 @@ from tinygan.layers import (
     Tanh,
     Upsample,
 )
-from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm, ModulatedConv2d
+from tinygan.normalization import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    ModulatedConv2d,
+    SpectralNorm,
+)
 from tinygan.optimizers import SGD, Adam, RMSProp
 
 
@@ -59,6 +67,16 @@ class Styled(Module):
         return self.convolution(x, x[:, 0, 0])
 
 
+class Told(Module):
+    """A layer that takes a condition beside its input, always the same."""
+
+    def __init__(self, layer, *condition):
+        self.layer, self.condition = layer, normal(*condition)
+
+    def forward(self, x):
+        return self.layer(x, Tensor(to_device(self.condition.astype(x.dtype))))
+
+
 # name: (how to make the layer, an input)
 LAYERS = {
     "Dense": (lambda: Dense(4, 3), normal(5, 4)),
@@ -69,6 +87,11 @@ LAYERS = {
     "BatchNorm": (lambda: BatchNorm(4), normal(6, 4)),
     "BatchNorm of images": (lambda: BatchNorm(2), normal(2, 3, 2, 2)),
     "BatchNorm in eval": (lambda: BatchNorm(4).eval(), normal(6, 4)),
+    "ConditionalBatchNorm": (lambda: Told(ConditionalBatchNorm(4, 2), 6, 2), normal(6, 4)),
+    "ConditionalBatchNorm of images": (lambda: Told(ConditionalBatchNorm(2, 3), 2, 3),
+                                       normal(2, 3, 2, 2)),
+    "SpectralNorm in eval": (lambda: SpectralNorm(Dense(4, 3)).eval(), normal(5, 4)),
+    "SelfAttention": (lambda: SelfAttention(4), normal(2, 2, 3, 4)),
     "LayerNorm": (lambda: LayerNorm(4), normal(5, 4)),
     "LayerNorm of images": (lambda: LayerNorm(2), normal(2, 3, 2, 2)),
     "InstanceNorm": (InstanceNorm, normal(2, 3, 2, 2)),
@@ -95,7 +118,8 @@ DRAWING = ("Dropout", "RandomTranslation")  # random numbers, at every call
 def test_every_layer_has_a_case():
     public = {
         name
-        for file in (tinygan.layers, tinygan.normalization) for name, value in vars(file).items()
+        for file in (tinygan.layers, tinygan.normalization, tinygan.attention)
+        for name, value in vars(file).items()
         if isinstance(value, type) and issubclass(value, Module)
     }
     assert public - {name.partition(" ")[0] for name in LAYERS} == {"Module", "Sequential"}

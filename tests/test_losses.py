@@ -18,6 +18,7 @@ from tinygan.losses import (
     Wasserstein,
     clip_weights,
     gradient_penalty,
+    orthogonal_penalty,
     r1_penalty,
 )
 from tinygan.normalization import LayerNorm
@@ -340,6 +341,37 @@ def test_minimising_a_penalty_reaches_its_minimum(name):
         sgd.step()
     slope = numpy.linalg.norm(weight.numpy())
     assert slope == pytest.approx({"gradient penalty": 1, "r1": 0}[name], abs=1e-6)
+
+
+def by_formula(*matrices):
+    """Brock et al. 2019, eq. 3."""
+    products = [matrix.T @ matrix for matrix in matrices]
+    return sum(((p * (1 - numpy.eye(len(p)))) ** 2).sum() for p in products)
+
+
+def test_the_orthogonal_penalty_is_the_formula_of_the_paper():
+    arrays = normal(5, 3), normal(3, 7, seed=1), normal(2, 2, 3, 4, seed=2)
+    penalty = orthogonal_penalty([Tensor(array) for array in arrays])
+    expected = by_formula(arrays[0], arrays[1], arrays[2].reshape(12, 4))
+    assert penalty.shape == () and penalty.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_orthogonal_penalty_is_zero_for_columns_of_any_length_at_right_angles():
+    columns, _ = numpy.linalg.qr(normal(6, 4))
+    assert orthogonal_penalty([Tensor(columns * [1, 2, 3, 4])]).item() == pytest.approx(0, abs=1e-9)
+    assert orthogonal_penalty([Tensor(columns + 0.1)]).item() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (2, 2, 2, 3)])
+def test_the_gradients_of_the_orthogonal_penalty(shape):
+    check_gradients(lambda weight: orthogonal_penalty([weight]), normal(*shape))
+
+
+def test_the_orthogonal_penalty_keeps_float32():
+    weight = Tensor(normal(5, 3).astype("float32"), requires_grad=True)
+    penalty = orthogonal_penalty([weight])
+    penalty.backward()
+    assert penalty.dtype == weight.grad.dtype == "float32"
 
 
 def test_clip_weights_holds_every_weight_and_leaves_the_rest():

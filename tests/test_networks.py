@@ -7,9 +7,12 @@ import pytest
 
 import tinygan
 from tinygan import Tensor, check_gradients
+from tinygan.attention import SelfAttention
+from tinygan.backend import to_device
 from tinygan.files import UsageError
 from tinygan.layers import Conv2d, Dense, OneHotCode, RandomTranslation, ReLU, Tanh
 from tinygan.networks import (
+    ClassDiscriminator,
     ResidualBlock,
     dcgan_discriminator,
     dcgan_generator,
@@ -17,7 +20,7 @@ from tinygan.networks import (
     image_encoder,
     patch_discriminator,
 )
-from tinygan.normalization import BatchNorm, InstanceNorm
+from tinygan.normalization import BatchNorm, InstanceNorm, SpectralNorm
 
 
 def images(size, channels, n=3):
@@ -40,6 +43,37 @@ def test_latents_become_images_and_images_logits(size, channels):
 
 def test_a_discriminator_may_have_several_answers():
     assert dcgan_discriminator(8, 1, 2, outputs=5)(images(8, 1)).shape == (3, 5)
+
+
+def test_the_label_picks_one_of_d_s_ten_answers():
+    D = ClassDiscriminator(10, 28, channels=1, width=4, max_shift=1).eval()
+    images = Tensor(numpy.random.default_rng(0).standard_normal((10, 28, 28, 1), dtype="float32"))
+    answers = D.answers(images).numpy()
+    labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
+    logits = D(images, to_device(numpy.array(labels))).numpy()
+    assert logits.shape == (10, 1)
+    numpy.testing.assert_array_equal(logits[:, 0], answers[range(10), labels])
+    assert len(set(answers[0])) == 10
+
+
+def test_d_learns_from_its_answer_to_the_label_alone():
+    D = ClassDiscriminator(10, 28, channels=1, width=4, max_shift=1)
+    last = D.answers.layers[-1]
+    images, labels = numpy.ones((4, 28, 28, 1), dtype="float32"), numpy.array([7, 7, 2, 7])
+    D(Tensor(images), to_device(labels)).sum().backward()
+    moved = numpy.flatnonzero(last.bias.grad.numpy())
+    assert list(moved) == [2, 7]
+
+
+def test_a_discriminator_may_be_wrapped_and_attend():
+    attention = SelfAttention(4, wrap=SpectralNorm)
+    D = dcgan_discriminator(16, 1, 2, wrap=SpectralNorm, attention=attention)
+    weights = [layer for layer in D.modules() if isinstance(layer, (Conv2d, Dense))]
+    wrapped = [layer.layer for layer in D.modules() if isinstance(layer, SpectralNorm)]
+    assert len(wrapped) == 8 and set(map(id, weights)) == set(map(id, wrapped))
+    seen = []
+    attention.forward = lambda x: seen.append(x.shape) or x
+    assert D(images(16, 1)).shape == (3, 1) and seen == [(3, 4, 4, 4)]
 
 
 def test_batchnorm_is_where_the_paper_has_it():

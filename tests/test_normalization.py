@@ -1,14 +1,28 @@
-"""BatchNorm, LayerNorm and InstanceNorm: their values, their statistics, and the fused form."""
+"""The norms: their values, their statistics, the fused form, and spectral norm of weights."""
+
+import copy
 
 import numpy
 import pytest
 
+import tinygan
 from tinygan import Tensor, check_gradients, grad
 from tinygan.backend import to_device
 from tinygan.convolution import conv2d
 from tinygan.functions import ShapeError
-from tinygan.normalization import BatchNorm, InstanceNorm, LayerNorm, ModulatedConv2d, batch_norm
+from tinygan.layers import Conv2d, ConvTranspose2d, Dense, Embedding, ReLU, Sequential
+from tinygan.normalization import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    ModulatedConv2d,
+    SpectralNorm,
+    batch_norm,
+    standing_statistics,
+)
 from tinygan.normalization import normalized as plain
+from tinygan.optimizers import SGD
 
 
 def normal(*shape, seed=0, dtype="float64"):
@@ -199,3 +213,227 @@ def test_the_fused_form_is_the_plain_one_in_value_and_two_orders_of_derivatives(
 
     for a, b in zip(in_two_orders(fused), in_two_orders(by_formula), strict=True):
         numpy.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+# ---------------------------------------------------------------- told by a condition
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (2, 4, 5, 3)])
+def test_each_example_gets_its_own_scale_and_shift(shape):
+    layer, x, condition = ConditionalBatchNorm(3, 2), normal(*shape), normal(shape[0], 2, seed=1)
+    scale, shift = layer.scale.weight.numpy(), layer.shift.weight.numpy()
+    assert scale.shape == shift.shape == (2, 3) and (scale != shift).all()
+    y, plain_y = use(layer, x, condition), normalized(x, tuple(range(len(shape) - 1)))
+    for example, told, expected in zip(y, condition, plain_y, strict=True):
+        numpy.testing.assert_allclose(
+            example, expected * (1 + told @ scale) + told @ shift, rtol=1e-6, atol=1e-6)
+
+
+def test_without_a_condition_it_is_batch_norm():
+    layer, batch_norm_alone, x = ConditionalBatchNorm(3, 2), BatchNorm(3), normal(4, 2, 2, 3)
+    numpy.testing.assert_allclose(
+        use(layer, x, numpy.zeros((4, 2))), use(batch_norm_alone, x), rtol=1e-12)
+    state = layer.state()
+    assert len(layer.parameters()) == 2
+    for name in ("running_mean", "running_variance"):
+        assert numpy.array_equal(state[f"normalized.{name}"], batch_norm_alone.state()[name])
+    layer.eval(), batch_norm_alone.eval()
+    numpy.testing.assert_allclose(
+        use(layer, x, numpy.zeros((4, 2))), use(batch_norm_alone, x), rtol=1e-6)
+
+
+def test_gradients_by_the_input_and_the_condition_to_second_order():
+    layer = ConditionalBatchNorm(2, 3)
+    check_gradients(layer, normal(4, 2), normal(4, 3, seed=1))
+    wrapped = ConditionalBatchNorm(2, 3, wrap=SpectralNorm).eval()
+    assert isinstance(wrapped.scale, SpectralNorm) and isinstance(wrapped.shift, SpectralNorm)
+    check_gradients(wrapped, normal(2, 1, 2, 2), normal(2, 3, seed=1))
+
+
+# ---------------------------------------------------------------- standing statistics
+
+
+def test_standing_statistics_are_the_means_over_the_batches():
+    network = Sequential(Dense(2, 3), BatchNorm(3), ReLU(), BatchNorm(3, momentum=0.5))
+    batches = [normal(50, 2, seed=seed, dtype="float32") * 2 + 1 for seed in range(4)]
+    for _ in range(3):  # what was there before has no part in it
+        use(network, normal(50, 2) - 9)
+    weights, waiting = network.state(), iter(batches)
+    standing_statistics(network, lambda: network(Tensor(next(waiting))), len(batches))
+    hidden = [use(network.layers[0], batch) for batch in batches]
+    first, second = network.layers[1], network.layers[3]
+    numpy.testing.assert_allclose(
+        first.running_mean, numpy.mean([h.mean(0) for h in hidden], 0), rtol=1e-5)
+    numpy.testing.assert_allclose(
+        first.running_variance, numpy.mean([h.var(0, ddof=1) for h in hidden], 0), rtol=1e-5)
+    later = [numpy.maximum(normalized(h, 0), 0) for h in hidden]  # as the second layer sees them
+    numpy.testing.assert_allclose(
+        second.running_mean, numpy.mean([h.mean(0) for h in later], 0), rtol=1e-4)
+    assert not any(module.training for module in network.modules())
+    assert (first.momentum, second.momentum) == (0.1, 0.5)
+    for name, array in network.state().items():
+        assert numpy.array_equal(array, weights[name]) == ("running" not in name)
+    numpy.testing.assert_allclose(  # so that the samples are normalised, on average
+        use(first, numpy.concatenate(hidden)).mean(0), 0, atol=1e-5)
+
+
+def test_standing_statistics_leave_the_rest_in_eval():
+    network = Sequential(SpectralNorm(Dense(2, 3)), BatchNorm(3))
+    before = network.layers[0].u.numpy().copy()
+    standing_statistics(network, lambda: network(Tensor(normal(8, 2))), 2)
+    assert numpy.array_equal(network.layers[0].u.numpy(), before)
+
+
+# ---------------------------------------------------------------- weights of a spectrum
+
+
+SPECTRAL = {  # (the layer, what it is given)
+    "Dense": (lambda: Dense(4, 3), normal(5, 4)),
+    "Conv2d": (lambda: Conv2d(2, 3, kernel=3, padding=1), normal(2, 4, 4, 2)),
+    "ConvTranspose2d": (lambda: ConvTranspose2d(3, 2, kernel=4, stride=2, padding=1),
+                        normal(2, 3, 3, 3)),
+    "Embedding": (lambda: Embedding(5, 3), numpy.array([1, 4, 0])),
+}
+every_weight = pytest.mark.parametrize("name", SPECTRAL)
+
+
+def as_matrix(layer):
+    weight = layer.weight.numpy()
+    return weight.reshape(-1, weight.shape[-1])
+
+
+def given(array):
+    return array if array.dtype.kind == "i" else Tensor(array)
+
+
+def settled(layer, x, steps=200):
+    """The layer after many steps of the power iteration."""
+    for _ in range(steps):
+        layer(x)
+    return layer
+
+
+@every_weight
+def test_the_weight_is_divided_by_its_largest_singular_value(name):
+    make, array = SPECTRAL[name]
+    plain_layer, x = make(), given(array)
+    layer = settled(SpectralNorm(plain_layer), x)
+    sigma = numpy.linalg.svd(as_matrix(plain_layer), compute_uv=False)[0]
+    assert abs(sigma - 1) > 0.01  # there is something to divide by
+    by_hand = copy.deepcopy(plain_layer)
+    by_hand.weight.data = by_hand.weight.data / float(sigma)
+    for mode in (True, False):
+        numpy.testing.assert_allclose(layer.train(mode)(x), by_hand(x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_bound_is_the_new_largest_singular_value():
+    plain_layer, x = Dense(4, 3, bias=False), Tensor(normal(5, 4))
+    one, three = (SpectralNorm(plain_layer, bound=bound) for bound in (1.0, 3.0))
+    numpy.testing.assert_allclose(
+        settled(three, x)(x).numpy(), 3 * settled(one, x)(x).numpy(), rtol=1e-5)
+
+
+def test_a_step_of_the_power_iteration_is_that_of_the_paper():
+    layer, x = SpectralNorm(Dense(4, 3)), Tensor(normal(2, 4))
+    weight = layer.layer.weight.numpy()
+    u = layer.u.numpy().astype("float64")
+    for _ in range(3):
+        y = layer(x)
+        v = weight @ u / numpy.linalg.norm(weight @ u)
+        u = weight.T @ v / numpy.linalg.norm(weight.T @ v)
+        numpy.testing.assert_allclose(layer.u.numpy(), u, rtol=1e-5)
+    sigma = numpy.linalg.norm(weight @ u)
+    numpy.testing.assert_allclose(y, x.numpy() @ (weight / sigma) + layer.layer.bias.numpy(),
+                                  rtol=1e-5, atol=1e-6)
+
+
+def test_only_training_makes_steps():
+    layer, x = SpectralNorm(Dense(4, 3)), Tensor(normal(2, 4))
+    layer(x)
+    before = layer.eval().state()
+    first = use(layer, normal(2, 4))
+    assert numpy.array_equal(use(layer, normal(2, 4)), first)
+    assert all(numpy.array_equal(array, before[name]) for name, array in layer.state().items())
+
+
+def test_it_goes_on_from_its_state_with_the_same_bits():
+    layer, x = SpectralNorm(Dense(4, 3)), normal(2, 4, dtype="float32")
+    use(layer, x)
+    other = SpectralNorm(Dense(4, 3))
+    other.load_state(layer.state())
+    assert layer.state().keys() == {"layer.weight", "layer.bias", "u"}
+    assert [*layer.named_parameters()] == ["layer.weight", "layer.bias"]
+    for _ in range(3):
+        assert numpy.array_equal(use(layer, x), use(other, x))
+
+
+@every_weight
+def test_its_gradient_passes_through_sigma(name):
+    """In eval u stands still, as for the derivative: to second order by weight and input."""
+    make, array = SPECTRAL[name]
+    layer = make()
+    layer.weight.data = layer.weight.data.astype("float64") + 0.3  # where sigma is well apart
+    layer = settled(SpectralNorm(layer), given(array), 5).eval()
+    check_gradients(layer, array)
+
+
+def test_once_settled_its_gradient_is_that_of_the_largest_singular_value():
+    layer = Dense(4, 3, bias=False)
+    layer.weight.data = to_device(normal(4, 3, seed=2))
+    matrix, x = as_matrix(layer).copy(), normal(5, 4)
+    norm = settled(SpectralNorm(layer), Tensor(x))
+    weights, direction = normal(5, 3, seed=3), normal(4, 3, seed=4)
+    (norm(Tensor(x)) * Tensor(weights)).sum().backward()
+
+    def loss(w):
+        return (x @ (w / numpy.linalg.svd(w, compute_uv=False)[0]) * weights).sum()
+
+    slope = (loss(matrix + 1e-5 * direction) - loss(matrix - 1e-5 * direction)) / 2e-5
+    assert (layer.weight.grad.numpy() * direction).sum() == pytest.approx(slope, rel=1e-6)
+    # As a constant, sigma would leave this: another number.
+    sigma = numpy.linalg.svd(matrix, compute_uv=False)[0]
+    assert abs((x.T @ weights / sigma * direction).sum() - slope) > 0.1 * abs(slope)
+
+
+def test_the_length_of_the_weight_does_not_matter():
+    """So that the gradient has no part along the weight."""
+    layer, x = SpectralNorm(Dense(4, 3, bias=False)), Tensor(normal(5, 4, dtype="float32"))
+    y = settled(layer, x)(x)
+    (y * y).sum().backward()
+    weight = layer.layer.weight
+    assert abs((weight.grad * weight).sum().item()) < 1e-4 * abs(weight.grad).sum().item()
+    weight.data *= 7
+    numpy.testing.assert_allclose(layer(x), y, rtol=1e-5, atol=1e-6)
+
+
+def test_it_is_called_many_times_before_the_walk_back():
+    """As in D's step, on real and on generated images: u moves, what was recorded stays."""
+    layer, x = SpectralNorm(Dense(4, 1)), Tensor(normal(6, 4, dtype="float32"))
+    sgd = SGD(layer.parameters(), 0.1)
+    for _ in range(2):
+        loss = (layer(x) * layer(x)).sum() - layer(x).sum()
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+    assert numpy.isfinite(layer.layer.weight.numpy()).all()
+
+
+def test_a_vector_of_another_length_gives_the_same():
+    """An average of unit vectors, such as the moving average of G has."""
+    layer, x = SpectralNorm(Dense(4, 3)), normal(5, 4, dtype="float32")
+    use(layer, x)
+    expected = use(layer.eval(), x)
+    layer.u.data = layer.u.data * 0.5
+    numpy.testing.assert_allclose(use(layer, x), expected, rtol=1e-5)
+
+
+def test_a_layer_without_a_weight_is_refused():
+    with pytest.raises(TypeError, match="ReLU has no weight"):
+        SpectralNorm(ReLU())
+
+
+def test_the_seed_gives_the_vector():
+    tinygan.seed(1)
+    one = SpectralNorm(Dense(4, 3)).state()
+    tinygan.seed(1)
+    assert numpy.array_equal(SpectralNorm(Dense(4, 3)).state()["u"], one["u"])

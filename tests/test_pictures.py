@@ -7,6 +7,7 @@ import tinygan
 from tinygan import Tensor, plots, training
 from tinygan.backend import to_host
 from tinygan.files import UsageError
+from tinygan.normalization import BatchNorm
 from tinygan.training import checkpoints
 from tinygan.training.trained import load_demo
 
@@ -121,3 +122,49 @@ def test_only_demos_are_found_by_their_names():
     for name in ("", "..", "../demos/cgan", "/etc/passwd", "cgan.py", "CGAN"):
         with pytest.raises(UsageError, match="there is no demo"):
             load_demo(name)
+
+
+# ---------------------------------------------------------------- within a threshold
+
+
+def told(latents, labels=None):
+    """Two numbers of the latents as images of two pixels."""
+    return latents.reshape(-1, 1, 2, 1)
+
+
+@pytest.mark.parametrize("threshold", [2.0, 0.5, 0.1])
+def test_numbers_beyond_the_threshold_are_drawn_anew(threshold):
+    pictures = training.Truncated(told, 2, threshold=threshold, standing=False)
+    latents = numpy.random.default_rng(3).standard_normal((2000, 2), dtype="float32")
+    drawn = pictures.from_latents(latents).reshape(-1, 2)
+    within = abs(latents) <= threshold
+    assert numpy.array_equal(drawn[within], latents[within])
+    assert abs(drawn).max() <= threshold and drawn.dtype == "float32"
+    anew = drawn[~within]  # not clipped: normal numbers that happen to be small
+    assert len(numpy.unique(anew)) > 0.99 * len(anew)
+    uniform = threshold / 3**0.5  # as they nearly are where the threshold is small
+    assert (anew.std() < 0.9) if threshold == 2 else anew.std() == pytest.approx(uniform, rel=0.1)
+
+
+def test_without_a_threshold_latents_stay_as_they_are():
+    latents = numpy.random.default_rng(3).standard_normal((50, 2), dtype="float32") * 3
+    pictures = training.Truncated(told, 2, standing=False)
+    assert numpy.array_equal(pictures.from_latents(latents).reshape(-1, 2), latents)
+
+
+def test_standing_statistics_are_those_of_latents_within_the_threshold():
+    norm = BatchNorm(2).eval()
+    norm.forward, plain = (lambda latents, labels: told(plain(latents))), norm.forward
+    before = tinygan.backend.generator.bit_generator.state
+    deviations = []
+    for threshold in (float("inf"), 0.5):
+        pictures = training.Truncated(norm, 2, classes=3, threshold=threshold)
+        pictures.samples(10)
+        deviations.append(norm.running_variance.numpy() ** 0.5)
+        assert not norm.training
+    assert tinygan.backend.generator.bit_generator.state == before
+    numpy.testing.assert_allclose(deviations[0], 1, rtol=0.1)
+    numpy.testing.assert_allclose(deviations[1], 0.5 / 3**0.5, rtol=0.1)
+    before = norm.state()
+    training.Truncated(norm, 2, classes=3, standing=False).samples(10)
+    assert all(numpy.array_equal(array, before[name]) for name, array in norm.state().items())

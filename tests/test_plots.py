@@ -24,6 +24,7 @@ from tinygan.plots import (
     save_graph,
     save_grid,
     save_laboratory,
+    save_path,
     save_roc,
     save_sheet,
 )
@@ -206,6 +207,18 @@ def test_roc_curves_stand_by_name_beside_chance(tmp_path, figures):
     assert list(axes.lines[0].get_xdata()) == [0, 0.1, 1]
     assert list(axes.lines[0].get_ydata()) == [0, 0.8, 1]
     with Image.open(tmp_path / "roc.png") as picture:
+        assert picture.format == "PNG" and pixels(picture.convert("L")).std() > 10
+
+
+def test_a_path_joins_its_points_in_order_and_names_them(figures, tmp_path):
+    points = {"all": (0.8, 0.7), "$1": (0.5, 0.9), "few": (0.1, 1.0)}
+    save_path(points, tmp_path / "path.png", "recall", "precision")
+    (axes,) = figures[0].axes
+    (line,) = axes.lines
+    assert [*zip(line.get_xdata(), line.get_ydata(), strict=True)] == [*points.values()]
+    assert [text.get_text() for text in axes.texts] == ["all", r"\$1", "few"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("recall", "precision")
+    with Image.open(tmp_path / "path.png") as picture:
         assert picture.format == "PNG" and pixels(picture.convert("L")).std() > 10
 
 

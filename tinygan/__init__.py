@@ -1,6 +1,7 @@
 """A GAN library small enough to read in an afternoon: autograd, layers, losses and training."""
 
 from . import (
+    attention,
     backend,
     convolution,
     datasets,
@@ -21,7 +22,7 @@ from .gradcheck import GradientMismatch, check_gradients
 from .tensor import Tensor, grad, no_grad
 
 __all__ = [
-    "GradientMismatch", "Tensor", "backend", "check_gradients", "convolution", "datasets", "device",
-    "files", "functions", "grad", "gradcheck", "layers", "losses", "metrics", "networks",
-    "no_grad", "normalization", "optimizers", "plots", "seed", "training", "use_device",
+    "GradientMismatch", "Tensor", "attention", "backend", "check_gradients", "convolution",
+    "datasets", "device", "files", "functions", "grad", "gradcheck", "layers", "losses", "metrics",
+    "networks", "no_grad", "normalization", "optimizers", "plots", "seed", "training", "use_device",
 ]

@@ -13,7 +13,7 @@ image, and answers(real_logits, fake_logits) are the numbers about D to log.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from . import functions
 from .backend import random_uniform, xp
@@ -171,6 +171,23 @@ def _squared_slopes(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tenso
     """|d l / d image|^2 of each image of the batch, (N,), itself differentiable."""
     (slopes,) = grad(critic(images).sum(), [images], create_graph=True)
     return (slopes * slopes).sum(axis=tuple(range(1, images.ndim)))
+
+
+def orthogonal_penalty(weights: Iterable[Tensor]) -> Tensor:
+    """Sum over the weights W of |W^T W o (1 - I)|^2: no two columns point the same way.
+
+    Brock et al. 2019, eq. 3; weigh it with 1e-4. The product o is number by number, so that
+    lengths stay free. A weight is seen as a matrix, its last axis the columns w_j.
+    """
+    total = Tensor(0.0)
+    for weight in weights:
+        matrix = functions.reshape(weight, (-1, weight.shape[-1]))
+        lengths = (matrix * matrix).sum(axis=0)
+        # |W^T W|^2 - sum of |w_j|^4; W W^T is as large as W^T W, and one of the two is small.
+        wide = matrix.shape[0] < matrix.shape[1]
+        product = matrix @ matrix.T if wide else matrix.T @ matrix
+        total = total + (product * product).sum() - (lengths * lengths).sum()
+    return total
 
 
 def normal_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

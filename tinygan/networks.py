@@ -5,10 +5,11 @@ applied. Letters: N batch, S the images' side, C their channels, W width.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from .files import UsageError
-from .functions import concatenate, exp, leaky_relu, reshape
+from .functions import concatenate, exp, leaky_relu, one_hot, reshape
 from .layers import (
     AddConstant,
     Conv2d,
@@ -81,6 +82,7 @@ def dcgan_generator(
 def dcgan_discriminator(
     size: int, channels: int, width: int, max_shift: int = 0, batchnorm: bool = False,
     outputs: int = 1, convolutions: int = 3, deviation: bool = False,
+    wrap: Callable[[Module], Module] = lambda layer: layer, attention: Module | None = None,
 ) -> Sequential:
     """Images (N, S, S, C) to logits (N, outputs).
 
@@ -88,8 +90,9 @@ def dcgan_discriminator(
     asked for, everywhere but at the input. Without it the weights start larger (He et al. 2015).
     The third convolution lets D's features see whole strokes; for one kind of image two are
     enough. An empty background, -1, becomes 0, as the padding is: otherwise every image would have
-    a frame. Then .translation moves images by up to max_shift pixels. With deviation the last layer
-    sees how much the batch varies (MinibatchDeviation).
+    a frame. Then .translation moves images by up to max_shift pixels. What is not of the paper:
+    with deviation the last layer sees how much the batch varies (MinibatchDeviation); wrap is
+    given each layer with weights, such as SpectralNorm; attention stands at S/4 x S/4.
     """
 
     def convolution(inputs: int, filters: int, kernel: int, norm: bool) -> list[Module]:
@@ -97,22 +100,40 @@ def dcgan_discriminator(
         layer = Conv2d(
             inputs, filters, kernel=kernel, stride=2, padding=1, bias=not norm, scale=scale
         )
-        return [layer, *([BatchNorm(filters)] if norm else []), LeakyReLU(0.2)]
+        return [wrap(layer), *([BatchNorm(filters)] if norm else []), LeakyReLU(0.2)]
 
     side, last = size // 4, 2 * width
     layers = [
         AddConstant(1.0), RandomTranslation(max_shift),         # (N, S, S, C) in [0, 2]
         *convolution(channels, width, 4, norm=False),           # (N, S/2, S/2, W)
         *convolution(width, 2 * width, 4, norm=batchnorm),      # (N, S/4, S/4, 2W)
+        *([attention] if attention else []),
     ]
     if convolutions == 3:
         layers += convolution(2 * width, 4 * width, 3, norm=batchnorm)
         side, last = (side + 1) // 2, 4 * width                 # (N, S/8, S/8, 4W), rounded up
     if deviation:
         layers, last = [*layers, MinibatchDeviation()], last + 1
-    network = Sequential(*layers, Flatten(), Dense(side * side * last, outputs))  # (N, outputs)
+    answers = wrap(Dense(side * side * last, outputs))
+    network = Sequential(*layers, Flatten(), answers)           # (N, outputs)
     network.translation = network.layers[1]
     return network
+
+
+class ClassDiscriminator(Module):
+    """Images (N, S, S, C) and labels (N,) to logits (N, 1).
+
+    It has an answer for each class, and the label picks the one that counts:
+    l(x, y) = w_y . f(x) + b_y with the features f of the convolutions (Miyato and Koyama 2018,
+    "cGANs with Projection Discriminator", eq. 3). options: those of dcgan_discriminator.
+    """
+
+    def __init__(self, classes: int, size: int, channels: int, width: int, **options: Any):
+        self.classes = classes
+        self.answers = dcgan_discriminator(size, channels, width, outputs=classes, **options)
+
+    def forward(self, images: Tensor, labels: Any) -> Tensor:
+        return (self.answers(images) * one_hot(labels, self.classes)).sum(axis=1, keepdims=True)
 
 
 # ---------------------------------------------------------------- from images to images

@@ -1,10 +1,13 @@
 """Normalisation: layers that give the numbers they see mean 0 and variance 1, then a new scale.
 
 Each begins with the plain formula, written in differentiable functions. Where that is too slow
-for training, the fused form of it follows, with its derivative worked out by hand.
+for training, the fused form of it follows, with its derivative worked out by hand. SpectralNorm
+normalises weights in place of numbers.
 """
 
+import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 from . import functions
@@ -12,7 +15,7 @@ from .backend import array_sum, fused, move_towards, random_normal, xp
 from .convolution import conv2d
 from .functions import Axis, ShapeError, last_result, mean
 from .layers import Dense, Module, Parameter
-from .tensor import Tensor, record
+from .tensor import Tensor, no_grad, record
 
 
 def normalized(x: Tensor, axes: Axis, epsilon: float) -> Tensor:
@@ -78,6 +81,50 @@ class BatchNorm(Module):
         return functions.reshape(y, x.shape)
 
 
+class ConditionalBatchNorm(Module):
+    """y = (1 + c A) (x - mean) / sqrt(variance + epsilon) + c B, with a condition c (N, inputs).
+
+    BatchNorm whose scale and shift each example gets from what it is to be, such as its class
+    (de Vries et al. 2017); in BigGAN c is a class's embedding, which all layers share, and a
+    piece of z (Brock et al. 2019, appendix B). x (N, features) or (N, H, W, features). A and B
+    start from N(0, 0.02^2), as nearly a BatchNorm.
+    wrap  is given the two Dense layers, A and B (inputs, features), such as SpectralNorm
+    Raises ShapeError as BatchNorm does.
+    """
+
+    def __init__(
+        self, features: int, inputs: int, *, wrap: Callable[[Module], Module] = lambda layer: layer
+    ):
+        self.normalized = BatchNorm(features, affine=False)
+        self.scale, self.shift = (
+            wrap(Dense(inputs, features, bias=False, scale=0.02)) for _ in range(2))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        every_pixel = (len(x), *[1] * (x.ndim - 2), x.shape[-1])                # (N, 1, 1, C)
+        scale = functions.reshape(self.scale(condition), every_pixel)
+        shift = functions.reshape(self.shift(condition), every_pixel)
+        return self.normalized(x) * (1.0 + scale) + shift
+
+
+def standing_statistics(network: Module, sample: Callable[[], Any], batches: int = 16) -> None:
+    """Take BatchNorm's running statistics anew, as means over batches; the rest is as in eval().
+
+    sample() has the network make one batch. Running statistics are those of the weights that a
+    network had, and an average of weights has seen no batch at all (Brock et al. 2019, appendix D).
+    """
+    norms = [module for module in network.eval().modules() if isinstance(module, BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for running in [r for norm in norms for r in (norm.running_mean, norm.running_variance)]:
+        running.data = xp.zeros_like(running.data)  # so that what was there leaves no trace
+    for number in range(batches):
+        for norm in norms:
+            norm.training, norm.momentum = True, 1 / (number + 1)  # the mean of all until now
+        with no_grad():
+            sample()
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.training, norm.momentum = False, momentum
+
+
 class InstanceNorm(Module):
     """y = (x - mean) / sqrt(variance + epsilon), for each channel of each image by itself.
 
@@ -134,6 +181,40 @@ class ModulatedConv2d(Module):
             squares = functions.sum(self.weight * self.weight, axis=(0, 1))    # (inputs, outputs)
             y = y / functions.sqrt((s * s) @ squares + 1e-8)[:, None, None]
         return y + self.bias
+
+
+class SpectralNorm(Module):
+    """A layer with the weight bound W / s, s = max |W u| over |u| = 1 its largest singular value.
+
+    Miyato et al. 2018, section 2.1 and algorithm 1: no such layer stretches what it gets without
+    limit, and D stays smooth. W is seen as a matrix, its last axis the columns. The u of the last
+    call is nearly the right one, since weights change slowly, and each call in training makes one
+    step of the power iteration: u <- W^T W u / |W^T W u|. Then s = |W u|, u a constant. The paper's
+    bound is 1; leaky ReLUs and biases leave little of a signal after a few such layers.
+    layer has a weight: Dense, Conv2d, ConvTranspose2d (a transposed convolution is as strong as
+    the convolution with its weight), Embedding. Raises TypeError for others.
+    """
+
+    def __init__(self, layer: Module, *, bound: float = 1.0):
+        if not isinstance(getattr(layer, "weight", None), Parameter):
+            raise TypeError(f"SpectralNorm: {type(layer).__name__} has no weight: use Dense, ...")
+        self.layer, self.bound = layer, bound
+        self.u = Tensor(random_normal(layer.weight.shape[-1]))
+
+    def forward(self, x: Any) -> Tensor:
+        weight = self.layer.weight
+        matrix = functions.reshape(weight, (-1, weight.shape[-1]))
+        u = self.u.data
+        if self.training:
+            u = (matrix.data @ u) @ matrix.data
+        u = u / (xp.sqrt((u * u).sum()) + 1e-12)  # an average of them has another length, too
+        if self.training:
+            self.u.data = u
+        stretched = functions.matmul(matrix, u)  # u is an array: a constant
+        normed = copy.copy(self.layer)
+        sigma = functions.sqrt((stretched * stretched).sum() + 1e-24)
+        normed.weight = weight * (self.bound / sigma)
+        return normed(x)
 
 
 def batch_norm(

@@ -18,7 +18,7 @@ from tinygan import lab
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser import Browser
 
-ROUNDS, SECONDS = 5, 4
+ROUNDS, SECONDS = 5, 3
 READER = """
 import sys, urllib.request
 for line in urllib.request.urlopen(sys.argv[1]):

@@ -20,7 +20,7 @@ from . import controls, words
 from .controls import BREAK_IT, CONTROLS, RING
 from .picture import Picture
 
-PICTURES, SHARE = 20, 1 / 3  # in a second, and of the time for training: both at most
+PICTURES, SHARE = 16, 1 / 3  # in a second, and of the time for training: both at most
 SPEEDS = {"line by line": 0.0, "1 a second": 1.0, "5 a second": 5.0, "20 a second": 20.0,
           "full": numpy.inf}  # updates in a second
 SECONDS_A_LINE = 0.7
@@ -149,7 +149,7 @@ class Session:
                     for what, arguments in asked:
                         what(*arguments)
                     if self.playing:
-                        self._update(self._next_player())
+                        self._update("D" if self.turn < self.in_force.d_steps else "G")
                     else:
                         self._rest(None)
                 except Exception as error:  # is shown where somebody looks, and the thread stays
@@ -183,10 +183,6 @@ class Session:
             lab.batch = settings.batch_size
             lab.set_rate(settings.lr)
 
-    def _next_player(self) -> str:
-        self.turn %= self.in_force.d_steps + self.in_force.g_steps
-        return "D" if self.turn < self.in_force.d_steps else "G"
-
     def _function(self, player: str) -> Callable[[Any], None]:
         return self.demo.update_d if player == "D" else self.demo.update_g
 
@@ -199,8 +195,9 @@ class Session:
             self._function(player)(self.lab)
         finally:
             sys.settrace(None)
-        self.turn += 1
-        self.step += self.turn == self.in_force.d_steps + self.in_force.g_steps
+        self.turn = (self.turn + 1) % (self.in_force.d_steps + self.in_force.g_steps)
+        if self.turn == 0:
+            self.step += 1
         if not self.playing or rate < numpy.inf or began >= self.due:
             self._draw()
         if self.playing and 0 < rate < numpy.inf:

@@ -44,13 +44,17 @@ def meaning(game: Game, row: dict[str, Any]) -> str:
     real, fake = row.get("D(x)"), row.get("D(G(z))")
     if isinstance(game, Wasserstein):
         distance = row.get("Wasserstein estimate")
-        return "" if distance is None else (
-            f"The critic puts real points {distance:.2f} above generated ones: up to a factor, "
-            "how far G's points have to be carried.")
+        if distance is None:
+            return ""
+        if distance < 0:
+            return "The critic puts real points below generated ones: it runs after G."
+        return (f"The critic puts real points {distance:.2f} above generated ones: up to a factor, "
+                "how far G's points have to be carried.")
     if real is None or fake is None:
         return "Press play, or let D and G take one step each."
     if not isinstance(game, Minimax):
-        return f"D's mean answer is {real:.2f} to real points and {fake:.2f} to generated ones."
+        return (f"D's mean answer is {real:.2f} to real points and {fake:.2f} to generated ones. "
+                f"While it can't tell them apart, its loss is {game.balance:g}.")
     says = (f"D(x) = {real:.2f}: D gives a real point {real:.0%} to be real. "
             f"D(G(z)) = {fake:.2f}: it gives a generated one {fake:.0%}. ")
     if real - fake > 0.6:
@@ -77,9 +81,9 @@ def judgement(game: Game, rows: Sequence[dict[str, Any]]) -> tuple[str, str, str
     swing, huddles, found = numpy.std(d_losses), mean("spread") < 0.5, modes > 0.85 and on_one > 0.4
     if isinstance(game, Wasserstein):  # of its loss neither size nor sign says anything
         return HEALTHY if found else COLLAPSE if huddles else ON_ITS_WAY
-    if abs(d_loss) > 4 * game.balance or swing > 2 * game.balance:
+    if abs(d_loss) > 4 * game.balance or swing > 2 * game.balance or abs(mean("G loss")) > 100:
         return EXPLODED
-    if "D(G(z)) in G's step" in last and mean("D(G(z)) in G's step") - mean("D(G(z))") > 0.15:
+    if "D(G(z)) in G's step" in last and mean("D(G(z)) in G's step") - mean("D(G(z))") > 0.1:
         return MIXED
     if found:
         return HEALTHY

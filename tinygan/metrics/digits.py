@@ -56,20 +56,25 @@ def subjects(
     yield CEILING, from_bytes(held_out.images), held_out.labels
 
 
-def report_digits(settings: Any, pictures: training.Pictures) -> None:
-    """At the end of a run, print and write the figures of settings.measure samples.
+def report_digits(
+    settings: Any, pictures: training.Pictures, more: Mapping[str, training.Pictures] | None = None
+) -> dict[str, dict[str, float]]:
+    """At the end of a run, print and write the figures of settings.measure samples, by name.
 
-    At least 1,000 are drawn. Nothing happens where that option is 0 or the data are no digits.
+    At least 1,000 are drawn, and as many of more pictures, by their names. Nothing happens where
+    that option is 0 or the data are no digits.
     """
     if not settings.measure or settings.data not in ("mnist", "mnist-full"):
-        return
+        return {}
     count = max(FEWEST, settings.measure)
-    measured = [*subjects({"samples of G": pictures}, count, settings.seed)]
+    measured = [*subjects({"samples of G": pictures} | dict(more or {}), count, settings.seed)]
     rows = {name: measure(images, labels if pictures.classes else None)
             for name, images, labels in measured}
     _, images, labels = measured[1]
     arrays = {"images": to_bytes(images)} | ({} if labels is None else {"labels": labels})
+    arrays |= {f"images {name}": to_bytes(images) for name, images, _ in measured[2:-1]}
     training.report(settings.out, rows, arrays)
+    return rows
 
 
 def gaussian_fit(images: numpy.ndarray, count: int, seed: int = 0) -> numpy.ndarray:

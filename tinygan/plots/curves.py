@@ -43,6 +43,21 @@ def _plain(text: str) -> str:
     return (" " * text.startswith("_") + text).replace("$", r"\$")
 
 
+def save_path(points: Mapping[str, tuple[float, float]], path: Path, x: str, y: str) -> None:
+    """Write points (x, y) by name, each joined to the next, as a PNG with these axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*points.values(), strict=True), marker="o")
+    for name, point in points.items():
+        axes.annotate(_plain(name), point, (5, 5), textcoords="offset points", fontsize=8)
+    axes.set(xlabel=x, ylabel=y)
+    axes.margins(0.25, 0.1)  # for the names
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
 def save_roc(curves: Mapping[str, tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
     """Write ROC curves, by name (false positive rate, true positive rate), as a PNG."""
     from matplotlib.figure import Figure

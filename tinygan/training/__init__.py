@@ -2,7 +2,7 @@
 
 from .checkpoints import CheckpointError
 from .options import UsageError, from_zero, main, parser, positive, require_free, run_main
-from .pictures import Pictures, apply, interpolate
+from .pictures import Pictures, Truncated, apply, interpolate
 from .pool import ImagePool
 from .report import report, table
 from .run import Run
@@ -10,7 +10,7 @@ from .tiles import apply_in_tiles
 from .trained import Trained, load
 
 __all__ = [
-    "CheckpointError", "ImagePool", "Pictures", "Run", "Trained", "UsageError", "apply",
-    "apply_in_tiles", "from_zero", "interpolate", "load", "main", "parser", "positive", "report",
-    "require_free", "run_main", "table",
+    "CheckpointError", "ImagePool", "Pictures", "Run", "Trained", "Truncated", "UsageError",
+    "apply", "apply_in_tiles", "from_zero", "interpolate", "load", "main", "parser", "positive",
+    "report", "require_free", "run_main", "table",
 ]

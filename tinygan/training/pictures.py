@@ -1,5 +1,6 @@
 """What a generator draws from latents: the grids of a run, interpolations, samples to measure."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,13 @@ from .. import plots
 from ..backend import to_device
 from ..files import UsageError
 from ..functions import ShapeError
+from ..layers import Module
+from ..normalization import standing_statistics
 from ..tensor import Tensor, no_grad
 
 GRID = 64  # images in the grid of a run, in rows of 8; with classes, 10 of each, a class to a row
 BLOCK = 500  # images that are made at a time
+BATCH = 64  # for standing statistics
 
 
 class Pictures:
@@ -69,6 +73,42 @@ class Pictures:
         latents = interpolate(self.fixed[:8], self.fixed[8:16], 12)
         labels = numpy.repeat(numpy.arange(8), 12) % self.classes if self.classes else None
         plots.save_grid(self.from_latents(latents, labels), path, columns=12)
+
+
+class Truncated(Pictures):
+    """Pictures from latents of which no number is beyond a threshold: truer, and more alike.
+
+    The truncation trick of Brock et al. 2019, section 3.1: what is beyond is drawn anew until
+    nothing is. If standing, generate is a network whose BatchNorm takes its statistics from such
+    latents, anew for each picture: those of other latents, or of other weights, do not fit.
+    """
+
+    def __init__(
+        self, generate: Module, latent: int, *, threshold: float = math.inf,
+        standing: bool = True, **options: int,
+    ):
+        super().__init__(generate, latent, **options)
+        self.threshold, self.standing = threshold, standing
+
+    def from_latents(
+        self, latents: numpy.ndarray, labels: numpy.ndarray | None = None
+    ) -> numpy.ndarray:
+        random = numpy.random.default_rng(0)
+        if self.standing:
+            standing_statistics(self.generate, lambda: self.samples_of(random))
+        return super().from_latents(self.truncated(latents, random), labels)
+
+    def truncated(self, latents: numpy.ndarray, random: numpy.random.Generator) -> numpy.ndarray:
+        while (beyond := abs(latents) > self.threshold).any():
+            anew = random.standard_normal(latents.shape, dtype=numpy.float32)
+            latents = numpy.where(beyond, anew, latents)
+        return latents
+
+    def samples_of(self, random: numpy.random.Generator) -> None:
+        """Have the network make a batch."""
+        latents = random.standard_normal((BATCH, self.latent), dtype=numpy.float32)
+        labels = [random.integers(self.classes, size=BATCH)] if self.classes else []
+        apply(self.generate, self.truncated(latents, random), *labels)
 
 
 def apply(
