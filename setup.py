@@ -23,7 +23,7 @@ setup(
         "cuda13": ["cupy-cuda13x[ctk]>=14,<15"],
         "cupy-on-cpu": ["cupy-cuda12x==14.2.0"],  # to test without a GPU: tests/cupy_on_cpu
         "mpi": ["mpi4py", "mpich"],
-        "test": ["pytest", "hypothesis", "ruff"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff"],
         "bench": ["torch"],
     },
 )

@@ -9,6 +9,7 @@ from browser import MISSING, Browser
 
 from tinygan import lab
 from tinygan.lab import controls
+from tinygan.lab.session import SPEEDS
 
 pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING),
               pytest.mark.cpu_only("the page is the same on each device")]
@@ -105,9 +106,9 @@ def test_play_pause_single_steps_speeds_and_reset_by_button_and_by_key(page):
 
 def test_line_by_line_the_line_that_runs_is_marked(page):
     page = page()
-    for _ in range(4):
+    for speed in [*SPEEDS][-2::-1]:
         page.click("slower")
-    page.wait("state.speed === 'line by line'")
+        page.wait(f"byId('speed').textContent === '{speed}'")
     page.click("play")
     page.wait("document.querySelector('pre.now .line')?.textContent.includes('samples(')")
     page.wait("document.querySelector('pre.now .line')?.textContent.includes('packed(')")
