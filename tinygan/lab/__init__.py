@@ -68,5 +68,6 @@ def show(settings: str = "", height: int = 900) -> Any:
         _shown.append(Server(Session(from_link(settings), backend.device())))
         _shown[0].in_background()
     elif settings:
-        _shown[0].session.change(from_link(settings))
+        session = _shown[0].session
+        session.ask(session.change, from_link(settings))
     return IFrame(_shown[0].address, width="100%", height=height)
