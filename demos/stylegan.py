@@ -118,7 +118,7 @@ def train(settings: argparse.Namespace) -> None:
         """Images of one w, or of two: then the second begins at any layer but the first."""
         w = G.mapping(Tensor(random_normal(2 * count, settings.latent)))
         begin = random_integers(1, len(layers), count, 1)
-        alone = to_device(drawn(generator.random, count, 1)) >= settings.mixing
+        alone = to_device(drawn(generator.random, count, 1) >= settings.mixing)
         first = ((layers < begin) | alone)[:, :, None]                          # (N, L, 1)
         return G.synthesis(where(first, w[:count, None], w[count:, None]))
 

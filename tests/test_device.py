@@ -117,6 +117,9 @@ LAYERS = {  # (how it is made, the shape of what it takes, and of what else)
     "ConditionalBatchNorm": (
         lambda: normalization.ConditionalBatchNorm(3, 2), (4, 2, 2, 3), (4, 2)),
     "SpectralNorm": (lambda: normalization.SpectralNorm(layers.Dense(3, 4)), (5, 3)),
+    "ModulatedConv2d": (
+        lambda: normalization.ModulatedConv2d(2, 3, latent=4), (3, 4, 4, 2), (3, 4)),
+    "MinibatchDeviation": (layers.MinibatchDeviation, (3, 4, 4, 2)),
     "SelfAttention": (lambda: attention.SelfAttention(8), (2, 3, 3, 8)),
     "LayerNorm": (lambda: normalization.LayerNorm(3), (4, 2, 2, 3)),
     "Dropout": (lambda: layers.Dropout(0.4), (4, 5)),
