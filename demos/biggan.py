@@ -8,7 +8,7 @@ another (Zhang et al. 2019). The game is hinge:
     D: min E max(0, 1 - l(x, y)) + E max(0, 1 + l(G(z, y), y)),    G: min -E l(G(z, y), y)
 
 At the end the truncation trick: numbers of z beyond a threshold are drawn anew, and samples become
-truer and more alike; without it they are no better than cgan.py's. BatchNorm takes its statistics
+truer and more alike; without it they are little better than cgan.py's. BatchNorm takes its statistics
 anew for each threshold (standing statistics). Departures: cgan.py's convolutions; one step of D for
 one of G; all of z in every layer, as in their deep model; R1, not `--spectral-norm 1 --r1 0`.
 """
@@ -61,7 +61,7 @@ class Generator(Module):
 
 def options() -> argparse.ArgumentParser:
     parser = training.parser(
-        "biggan", __doc__, steps=8_000, batch_size=32, latent=16, lr=2.5e-3, d_lr=4e-3, r1=0.3,
+        "biggan", __doc__, steps=12_000, batch_size=32, latent=16, lr=2.5e-3, d_lr=4e-3, r1=0.3,
         translate=1, width=32, data="mnist", measure=5000)
     add, weight = parser.add_argument, training.from_zero()
     add("--spectral-norm", type=weight, default=0.0, metavar="BOUND",
