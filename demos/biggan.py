@@ -8,9 +8,9 @@ another (Zhang et al. 2019). The game is hinge:
     D: min E max(0, 1 - l(x, y)) + E max(0, 1 + l(G(z, y), y)),    G: min -E l(G(z, y), y)
 
 At the end the truncation trick: numbers of z beyond a threshold are drawn anew, and samples become
-truer and more alike; without it they are little better than cgan.py's. BatchNorm takes its statistics
-anew for each threshold (standing statistics). Departures: cgan.py's convolutions; one step of D for
-one of G; all of z in every layer, as in their deep model; R1, not `--spectral-norm 1 --r1 0`.
+truer and more alike; without it they are little better than cgan.py's. BatchNorm takes its
+statistics anew for each threshold (standing statistics). Departures: cgan.py's convolutions; one
+step of D for one of G; all of z in every layer, as in their deep model; R1, not `--spectral-norm`.
 """
 
 import argparse
