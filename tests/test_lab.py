@@ -419,8 +419,10 @@ def command(*words_):
 
 
 def test_the_command_prints_the_address_and_ends_by_ctrl_c():
-    process = subprocess.Popen(command("--port", "0", "pack=2"), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, env=os.environ)
+    # A program that a script has put in the background ignores Ctrl-C, and so do its children.
+    process = subprocess.Popen(
+        command("--port", "0", "pack=2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     address = process.stdout.readline().split()[-1]
     assert address.startswith("http://127.0.0.1:") and "/?token=" in address
     process.send_signal(signal.SIGINT)
