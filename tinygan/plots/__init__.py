@@ -19,6 +19,5 @@ from .tape import save_graph
 __all__ = [
     "grid", "landscape", "save_animation", "save_captioned", "save_comparison", "save_curves",
     "save_differences", "save_graph", "save_grid", "save_laboratory", "save_music", "save_path",
-    "save_roc",
-    "save_rolls", "save_sheet",
+    "save_roc", "save_rolls", "save_sheet",
 ]
