@@ -17,11 +17,11 @@ there, the distance from real pictures, the variety. At 16 x 16 one stage, --sta
 import argparse
 from typing import Any
 
-from tinygan import Tensor, datasets, losses, metrics, networks, no_grad, plots, training
+from tinygan import Tensor, datasets, losses, metrics, networks, no_grad, training
 from tinygan.backend import random_normal, xp
 from tinygan.datasets import from_bytes, halved
 from tinygan.functions import broadcast_to, concatenate
-from tinygan.layers import Conv2d, ConvTranspose2d, Dense, Module, ReLU, Reshape, Sequential, Tanh
+from tinygan.layers import Conv2d, Dense, Module, ReLU, Reshape, Sequential, Tanh
 from tinygan.normalization import BatchNorm
 from tinygan.optimizers import Adam, ExponentialMovingAverage
 
@@ -45,11 +45,6 @@ class Stage(Module):
         return self.layers(concatenate([before, c], axis=before.ndim - 1)), divergence
 
 
-def twice(inputs: int, outputs: int) -> list[Module]:
-    layer = ConvTranspose2d(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
-    return [layer, BatchNorm(outputs), ReLU()]
-
-
 def generate(stages: list[Module], noise: Tensor, captions: Any) -> tuple[Tensor, Tensor]:
     """What the last stage makes of noise (N, 3, Z): z, and what c of each stage is made with."""
     x = noise[:, 0]
@@ -67,7 +62,8 @@ def options() -> argparse.ArgumentParser:
     add("--mismatched", type=int, choices=(0, 1), default=1, help="0: no others' captions for D")
     add("--augmentation", type=int, choices=(0, 1), default=1, help="0: c is the mean")
     add("--kl", type=training.from_zero(), default=0.002, help="weight of the divergence of c")
-    add("--text", type=metrics.known_caption, metavar="WORDS", help="draw this by the run in --out")
+    add("--text", type=metrics.known_caption, nargs="+", metavar="WORDS",
+        help='draw this by the run in --out: "a caption", "or several"')
     return parser
 
 
@@ -75,13 +71,15 @@ def build(settings: argparse.Namespace) -> dict[str, Any]:
     latent, width, alone, parts = settings.latent, settings.width, settings.stages == 1, {}
     one = Stage(settings,                                                       # (N, 2Z)
         Dense(2 * latent, 4 * 4 * 3 * width, bias=False), Reshape(4, 4, 3 * width),
-        BatchNorm(3 * width), ReLU(), *twice(3 * width, 2 * width),             # (N, 8, 8, 2W)
-        *(twice(2 * width, width) if alone else []),
+        BatchNorm(3 * width), ReLU(),                                           # (N, 4, 4, 3W)
+        *networks.twice(3 * width, 2 * width),                                  # (N, 8, 8, 2W)
+        *(networks.twice(2 * width, width) if alone else []),
         Conv2d(width if alone else 2 * width, 3, kernel=3, padding=1), Tanh())  # (N, S, S, 3)
     two = Stage(settings,                                                       # (N, 8, 8, 3 + Z)
         Conv2d(3 + latent, 2 * width, kernel=3, padding=1, bias=False), BatchNorm(2 * width),
         ReLU(), networks.ResidualBlock(2 * width, normalized=False),            # (N, 8, 8, 2W)
-        *twice(2 * width, width), Conv2d(width, 3, kernel=3, padding=1), Tanh())  # (N, 16, 16, 3)
+        *networks.twice(2 * width, width),                                      # (N, 16, 16, W)
+        Conv2d(width, 3, kernel=3, padding=1), Tanh())                          # (N, 16, 16, 3)
     for name, G in [("I", one), ("II", two)][: settings.stages]:
         D = networks.CaptionDiscriminator(WORDS, width, 2 if alone or G is two else 1)
         average = ExponentialMovingAverage(G, decay=0.995)
@@ -148,13 +146,5 @@ def train(settings: argparse.Namespace) -> None:
         metrics.report_captions(settings, drawn)
 
 
-def draw_text(settings: argparse.Namespace) -> None:
-    """Write sixteen pictures of the caption into the folder of the run, as text.png."""
-    words, path = datasets.tokens(settings.text), settings.out / "text.png"
-    images = training.load(settings.out).pictures().images(words[None].repeat(16, axis=0))
-    plots.save_captioned(images, [settings.text], path)
-    print(f"{settings.text}: {path}")
-
-
 if __name__ == "__main__":
-    training.main(options(), train, instead={"text": draw_text})
+    training.main(options(), train, instead={"text": metrics.draw_texts})

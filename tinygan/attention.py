@@ -1,6 +1,10 @@
-"""Self-attention: every place of an image looks at every other."""
+"""Attention: every place of an image looks at every other, or at the words of a caption.
+
+Letters: N batch, H and W of images, C their channels, T words of a caption, F features of a word.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 from . import functions
 from .backend import xp
@@ -40,3 +44,27 @@ class SelfAttention(Module):
         table = functions.softmax(query @ functions.transpose(key, (0, 2, 1)))   # (N, HW, HW)
         seen = functions.reshape(table @ value, (len(pixels), -1))               # (NHW, C / 2)
         return x + self.gamma * functions.reshape(self.out(seen), x.shape)
+
+
+class WordAttention(Module):
+    """c_j = sum_t a_jt U e_t,  a_jt = softmax over words t of h_j . U e_t.
+
+    Xu et al. 2018, "AttnGAN", eq. 2: what in a caption concerns each pixel j of h (N, H, W, C).
+    words e are (N, T, F); present, bool (N, T), says which of them are words, not what fills up
+    the rest. -> c (N, H, W, C), and where each word was of use, the table a (N, H W, T).
+    Raises ShapeError for what is no batch of images.
+    """
+
+    def __init__(self, features: int, channels: int):
+        self.project = Dense(features, channels, bias=False)
+
+    def forward(self, h: Tensor, words: Tensor, present: Any) -> tuple[Tensor, Tensor]:
+        if h.ndim != 4:
+            raise ShapeError(f"WordAttention: images are (N, H, W, C), got shape {h.shape}")
+        n, length, _ = words.shape
+        pixels = functions.reshape(h, (n, -1, h.shape[3]))                       # (N, HW, C)
+        words = functions.reshape(self.project(functions.reshape(words, (n * length, -1))),
+                                  (n, length, -1))                               # (N, T, C)
+        scores = pixels @ functions.transpose(words, (0, 2, 1))                  # (N, HW, T)
+        table = functions.softmax(functions.where(present[:, None], scores, -1e9))
+        return functions.reshape(table @ words, h.shape), table

@@ -8,8 +8,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from .backend import xp
 from .files import UsageError
-from .functions import concatenate, exp, leaky_relu, one_hot, reshape
+from .functions import (
+    concatenate,
+    exp,
+    leaky_relu,
+    one_hot,
+    reshape,
+    softmax,
+    sqrt,
+    transpose,
+    where,
+)
 from .layers import (
     AddConstant,
     Conv2d,
@@ -206,6 +217,12 @@ def patch_discriminator(channels: int, width: int, halvings: int = 2) -> Sequent
 # ---------------------------------------------------------------- from words
 
 
+def twice(inputs: int, outputs: int) -> list[Module]:
+    """Layers from (N, H, W, inputs) to (N, 2H, 2W, outputs), as in DCGAN's generator."""
+    layer = ConvTranspose2d(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
+    return [layer, BatchNorm(outputs), ReLU()]
+
+
 class CaptionReader(Module):
     """Captions (N, T), integers below words, to what they say (N, features).
 
@@ -218,11 +235,19 @@ class CaptionReader(Module):
         self.embedding = Embedding(words, embedded)
         self.dense = Dense(3 * embedded, features, scale=math.sqrt(2 / (3 * embedded)))
 
-    def forward(self, captions: Any) -> Tensor:
+    def threes(self, captions: Any) -> Tensor:
+        """What each three words in a row say: (N, T - 2, features)."""
         n, length = captions.shape
         x = reshape(self.embedding(captions.reshape(-1)), (n, length, -1))      # (N, T, E)
         x = concatenate([x[:, :-2], x[:, 1:-1], x[:, 2:]], axis=2)              # (N, T - 2, 3E)
-        return leaky_relu(self.dense(x)).max(axis=1)                            # (N, features)
+        return leaky_relu(self.dense(x))
+
+    def words(self, captions: Any) -> Tensor:
+        """What each word says between its neighbours: (N, T, features)."""
+        return self.threes(xp.pad(captions, ((0, 0), (1, 1))))
+
+    def forward(self, captions: Any) -> Tensor:
+        return self.threes(captions).max(axis=1)                                # (N, features)
 
 
 class ConditioningAugmentation(Module):
@@ -275,3 +300,46 @@ class CaptionDiscriminator(Module):
 
     def forward(self, images: Tensor, captions: Any) -> Tensor:
         return self.judge(self.features(images), captions)
+
+
+class Matcher(Module):
+    """How well images fit captions, word by word: M images (S, S, 3), N captions to scores (M, N).
+
+    DAMSM, the deep attentional multimodal similarity model of Xu et al. 2018, section 3.2. For
+    each word e_t, the regions v_j of an image are weighed by how much they are about this word
+    rather than another, and what is seen there is held against the word (eq. 7 to 9):
+
+        a_tj = softmax over j of 5 softmax over t of 2 e_t . v_j,    c_t = sum over j of a_tj v_j
+        score = 20 mean over t of cos(c_t, e_t),                     |e_t| = 1
+
+    The mean, so that every word must fit; in the paper's eq. 10 nearly the best of them decides.
+    """
+
+    def __init__(self, words: int, features: int = 32):
+        def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> Conv2d:
+            scale = math.sqrt(2 / (kernel * kernel * inputs))  # He et al. 2015
+            return Conv2d(inputs, outputs, kernel=kernel, stride=stride, padding=1, scale=scale)
+
+        self.reader = CaptionReader(words, 2 * features)
+        self.project = Dense(2 * features, features, bias=False)
+        self.regions = Sequential(                                              # (M, S, S, 3)
+            convolution(3, features, 3, 1), LeakyReLU(),
+            convolution(features, 2 * features, 4, 2), LeakyReLU(),             # (M, S/2, S/2, 2F)
+            convolution(2 * features, features, 3, 1))                          # (M, S/2, S/2, F)
+
+    def forward(self, images: Tensor, captions: Any) -> Tensor:
+        m, (n, length), present = len(images), captions.shape, captions > 0
+        words = _unit(self.project(reshape(self.reader.words(captions), (n * length, -1))))
+        regions = reshape(self.regions(images), (m, -1, words.shape[1]))        # (M, J, F)
+        similar = 2.0 * words @ transpose(regions, (0, 2, 1))                   # (M, N T, J)
+        similar = reshape(similar, (m, n, length, -1))
+        about = softmax(where(present[..., None], similar, -1e9), axis=2)       # (M, N, T, J)
+        weights = softmax(5.0 * reshape(about, (m, n * length, -1)))            # (M, N T, J)
+        cosines = reshape((_unit(weights @ regions) * words).sum(axis=2), (m, n, length))
+        lengths = present.sum(axis=1).astype(xp.float32)
+        return 20.0 * where(present, cosines, 0.0).sum(axis=2) / Tensor(lengths)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Vectors along the last axis, with length 1."""
+    return x / sqrt((x * x).sum(axis=-1, keepdims=True) + 1e-8)

@@ -45,6 +45,7 @@ class Captioned(NamedTuple):
     tokens: numpy.ndarray      # (N, K, LONGEST), uint8
     attributes: numpy.ndarray  # (N, 8), uint8: numbers of the values in ATTRIBUTES
     named: numpy.ndarray       # (N, K, 8), bool: which attributes a caption names
+    parts: numpy.ndarray       # (N, 16, 16), uint8: numbers of PARTS
 
 
 @functools.cache
@@ -76,7 +77,7 @@ def captioned(
     random = Random(seed)
     made = [[tokens(caption(dict(itertools.compress(zip(COLUMNS, row, strict=True), some)), random))
              for some in of_row] for row, of_row in zip(words, named, strict=True)]
-    return Captioned(images, numpy.array(made), attributes, named)
+    return Captioned(images, numpy.array(made), attributes, named, parts)
 
 
 def caption(values: Mapping[str, str], random: Random) -> str:

@@ -18,8 +18,11 @@ from .augmentation import accuracy_from, report_few, report_translations
 from .captions import (
     CaptionPictures,
     caption_figures,
+    draw_texts,
     known_caption,
     named_right,
+    named_score,
+    r_precision,
     report_captions,
 )
 from .classifier import accuracy, cross_entropy, shipped_classifier, train_classifier
@@ -54,19 +57,21 @@ from .strangeness import (
 )
 from .styles import Styles, followed, path_lengths, report_styles
 from .translations import intersection_over_union, report_round_trips
+from .words import WordPictures, attention_on_parts, report_words
 
 __all__ = [
-    "CEILING", "CaptionPictures", "OneDigit", "PhotographPieces", "PianoRolls", "Region",
-    "Scores", "Styles", "accuracy", "accuracy_from", "accuracy_score", "attribute_accuracies",
-    "auroc", "caption_figures", "character_figures", "classical_scores", "colour_figures",
-    "count_modes", "cross_entropy", "digits_option", "followed", "frechet_distance",
-    "gaussian_fit", "gradient_ratio", "intersection_over_union", "judge_strokes",
-    "kernel_distance", "known_caption", "measure", "music_figures", "named_right",
-    "nearest_phrases", "one_digit", "over_digits", "pasted_strokes", "patch_distance",
-    "path_lengths", "period_pattern", "photograph_figures", "precision_and_recall", "psnr",
-    "report_captions", "report_colours", "report_digits", "report_few", "report_modes",
-    "report_music", "report_photographs", "report_round_trips", "report_styles",
-    "report_translations", "roc_curve", "shipped_attribute_classifier", "shipped_classifier",
-    "squared_distances", "ssim", "structural_similarity", "subjects", "texture_distance",
-    "train_attribute_classifier", "train_classifier",
+    "CEILING", "CaptionPictures", "OneDigit", "PhotographPieces", "PianoRolls", "Region", "Scores",
+    "Styles", "WordPictures", "accuracy", "accuracy_from", "accuracy_score", "attention_on_parts",
+    "attribute_accuracies", "auroc", "caption_figures", "character_figures", "classical_scores",
+    "colour_figures", "count_modes", "cross_entropy", "digits_option", "draw_texts", "followed",
+    "frechet_distance", "gaussian_fit", "gradient_ratio", "intersection_over_union",
+    "judge_strokes", "kernel_distance", "known_caption", "measure", "music_figures", "named_right",
+    "named_score", "nearest_phrases", "one_digit", "over_digits", "pasted_strokes",
+    "patch_distance", "path_lengths", "period_pattern", "photograph_figures",
+    "precision_and_recall", "psnr", "r_precision", "report_captions", "report_colours",
+    "report_digits", "report_few", "report_modes", "report_music", "report_photographs",
+    "report_round_trips", "report_styles", "report_translations", "report_words", "roc_curve",
+    "shipped_attribute_classifier", "shipped_classifier", "squared_distances", "ssim",
+    "structural_similarity", "subjects", "texture_distance", "train_attribute_classifier",
+    "train_classifier",
 ]

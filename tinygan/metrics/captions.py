@@ -12,13 +12,15 @@ import numpy
 
 from .. import datasets, plots, training
 from ..datasets import ATTRIBUTES, from_bytes, halved, to_bytes
+from ..functions import log_softmax
 from ..tensor import Tensor
-from .attributes import real_characters, shipped_attribute_classifier
+from .attributes import ENDS, real_characters, shipped_attribute_classifier
 from .distances import frechet_distance, nearest
 
 SIDE = 16  # of a character's picture
 SHOWING = 6  # of the attributes; beard and mood, the last, are a pixel or two
 CAPTIONS, EACH = 100, 10  # pictures of a caption whose deviation is measured
+AMONG = 100  # captions of which the right one is to be found
 SHOWN, COLUMNS = 8, 8  # captions in a picture of a run, pictures of each
 
 
@@ -39,10 +41,16 @@ class CaptionPictures:
 
     def images(self, words: numpy.ndarray, stages: int | None = None) -> numpy.ndarray:
         """Pictures (N, 16, 16, 3) of captions (N, T), after so many of the stages."""
+        return at_full_size(self.generated(0, words, stages))
+
+    def generated(
+        self, which: int, words: numpy.ndarray, stages: int | None = None
+    ) -> numpy.ndarray:
+        """For captions (N, T) the pictures, 0, or something else of what generate() returns."""
         random = numpy.random.default_rng(self.seed + 1)
         noise = random.standard_normal((len(words), 3, self.latent), dtype=numpy.float32)
-        return at_full_size(training.apply(
-            lambda z, words: self.generate(self.stages[:stages], z, words)[0], noise, words))
+        return training.apply(
+            lambda z, words: self.generate(self.stages[:stages], z, words)[which], noise, words)
 
     def draw(self, path: Path) -> None:
         """Write a row for each of some held-out captions: the real character, then pictures."""
@@ -53,6 +61,13 @@ class CaptionPictures:
         lines = numpy.concatenate([real, made], axis=1).reshape(-1, SIDE, SIDE, 3)
         plots.save_captioned(lines, [*map(datasets.text, words)], path)
 
+    def draw_texts(self, texts: Sequence[str], folder: Path) -> list[Path]:
+        """Write a row of pictures for each caption, as text.png into the folder."""
+        words = numpy.stack([*map(datasets.tokens, texts)])
+        path = folder / "text.png"
+        plots.save_captioned(self.images(words.repeat(COLUMNS, axis=0)), texts, path)
+        return [path]
+
     def draw_nearest(self, path: Path, count: int = 16) -> None:
         """Write a row of pictures for held-out captions above the nearest training characters."""
         some = datasets.captioned("held-out", each=1, mentioned=1)
@@ -60,6 +75,12 @@ class CaptionPictures:
         made, real = self.images(some.tokens[rows, 0]), from_bytes(datasets.captioned().images)
         found, _ = nearest(made.reshape(count, -1), real.reshape(len(real), -1))
         plots.save_grid(numpy.concatenate([made, real[found]]), path, columns=count)
+
+
+def draw_texts(settings: argparse.Namespace) -> None:
+    """Have the run in settings.out draw the captions settings.text."""
+    pictures = training.load(settings.out).pictures()
+    print(*settings.text, *pictures.draw_texts(settings.text, settings.out), sep="\n")
 
 
 def known_caption(text: str) -> str:
@@ -96,20 +117,52 @@ def named_right(
     }
 
 
+def r_precision(score: Callable[[numpy.ndarray], numpy.ndarray], count: int) -> float:
+    """The share of count pictures whose own caption fits them best of 100, 99 of which are others'.
+
+    score(rows)  for 100 numbers below count: how well those pictures, the rows of the result, fit
+                 the captions of the same numbers, its columns
+    Xu et al. 2018, section 4: R-precision with one relevant caption. Captions that fit equally
+    well, as those that name the same, are not held against a picture.
+    """
+    order = numpy.random.default_rng(0).permutation(count)
+    scores = map(score, order[: count // AMONG * AMONG].reshape(-1, AMONG))
+    return float(numpy.mean([each.diagonal() >= each.max(axis=1) for each in scores]))
+
+
+def named_score(
+    images: numpy.ndarray, attributes: numpy.ndarray, named: numpy.ndarray
+) -> Callable[[numpy.ndarray], numpy.ndarray]:
+    """For r_precision, by the classifier of attributes, which no part of a training has seen.
+
+    A picture and a caption fit by the mean log probability of what the caption names.
+    """
+    logits = training.apply(shipped_attribute_classifier(), images)
+    heads = numpy.split(logits, ENDS[1:-1], axis=1)
+    seen = numpy.concatenate([log_softmax(Tensor(head)).numpy() for head in heads], axis=1)
+    said = numpy.zeros_like(seen)
+    rows, columns = named.nonzero()
+    said[rows, numpy.array(ENDS)[columns] + attributes[rows, columns]] = 1
+    return lambda some: seen[some] @ said[some].T / said[some].sum(axis=1)
+
+
 def caption_figures(
     draw: Callable[[numpy.ndarray], numpy.ndarray], count: int
 ) -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
     """The figures of what draws pictures for captions (N, T), and the arrays that they are of.
 
-    named_right for all held-out captions; the Frechet distance of pictures of count training
-    captions from the training characters; the mean deviation of a pixel within a caption.
+    named_right and R-precision for all held-out captions; the Frechet distance of pictures of
+    count training captions from the training characters; the mean deviation of a pixel within a
+    caption.
     """
     held_out, seen = (datasets.captioned(part, each=1, mentioned=1)
                       for part in ("held-out", "train"))
     images, of_training = draw(held_out.tokens[:, 0]), draw(seen.tokens[:count, 0])
     several = draw(held_out.tokens[:CAPTIONS, 0].repeat(EACH, axis=0))
     several = several.reshape(CAPTIONS, EACH, *several.shape[1:])
-    figures = named_right(images, held_out.attributes, held_out.named[:, 0])
+    said = held_out.attributes, held_out.named[:, 0]
+    figures = named_right(images, *said)
+    figures["R-precision"] = r_precision(named_score(images, *said), len(images))
     figures["Frechet"] = distance_from_characters(of_training)
     figures["variety"] = variety(several)
     arrays = {"images": to_bytes(images), "attributes": held_out.attributes,
@@ -138,22 +191,29 @@ def _of_the_same_kind() -> numpy.ndarray:
 
 
 def report_captions(settings: argparse.Namespace, pictures: CaptionPictures) -> None:
-    """Print and write caption_figures of each stage, with settings.measure training captions.
+    """Print and write caption_rows, draw nearest.png. Nothing where settings.measure is 0."""
+    if settings.measure:
+        training.report(settings.out, *caption_rows(settings, pictures))
+
+
+def caption_rows(
+    settings: argparse.Namespace, pictures: CaptionPictures
+) -> tuple[dict[str, dict[str, float]], dict[str, numpy.ndarray]]:
+    """caption_figures of each stage, with settings.measure training captions, and their arrays.
 
     Beside them stand real characters as they are, and reduced to 8 x 8 pixels.
-    Nothing happens where that option is 0.
     """
-    if not settings.measure:
-        return
     held_out, rows = datasets.captioned("held-out", each=1, mentioned=1), {}
     others = datasets.characters("held-out").images
+    said = held_out.attributes, held_out.named[:, 0]
     for name, change in ("real", from_bytes), ("real, 8 x 8", lambda x: halved(from_bytes(x))):
         images, more = (at_full_size(change(some)) for some in (held_out.images, others))
-        rows[name] = named_right(images, held_out.attributes, held_out.named[:, 0])
+        rows[name] = named_right(images, *said)
+        rows[name]["R-precision"] = r_precision(named_score(images, *said), len(images))
         rows[name]["Frechet"] = distance_from_characters(more)
     rows["real"]["variety"] = variety(_of_the_same_kind())
     for count in range(1, 1 + len(pictures.stages)):
         rows["stage " + "I" * count], arrays = caption_figures(
             lambda words, count=count: pictures.images(words, count), settings.measure)
     pictures.draw_nearest(settings.out / "nearest.png")
-    training.report(settings.out, rows, arrays)
+    return rows, arrays

@@ -1,0 +1,106 @@
+"""Where each word of a caption was of use in a picture, and whether that is where its part is.
+
+Letters: N pictures, T words of a caption, J regions of a picture, as many in height as in width.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from .. import backend, datasets, plots, training
+from ..datasets import Captioned, from_bytes, to_bytes
+from ..datasets.captions import PHRASES
+from ..datasets.characters import PARTS
+from ..tensor import Tensor, no_grad
+from .captions import CaptionPictures, at_full_size, caption_rows, r_precision
+
+SHOWN, WORDS = 6, 6  # captions in a picture, and words of each
+SCALE, DARK = 5, 0.15  # pixels of one pixel; the light where no word looks
+NOUNS = {phrase.split()[-1]: part for part, phrases in PHRASES.items() for phrase in phrases}
+
+
+class WordPictures(CaptionPictures):
+    """What a GAN draws for captions, where its words looked, and what matches both.
+
+    matcher   images (N, 16, 16, 3), captions (N, T) -> scores (N, N)
+    generate  returns, last of three things, the shares (N, J, T) of the words in each region
+    """
+
+    def __init__(self, *arguments: Any, matcher: Callable[[Tensor, Any], Tensor], **options: Any):
+        super().__init__(*arguments, **options)
+        self.matcher = matcher
+
+    def looks(self, words: numpy.ndarray) -> numpy.ndarray:
+        """For each word of captions (N, T), how it is spread over the picture (N, T, J)."""
+        shares = self.generated(2, words).swapaxes(1, 2)
+        return shares / shares.sum(axis=2, keepdims=True).clip(1e-9)
+
+    def draw_looks(self, words: numpy.ndarray, path: Path) -> None:
+        """Write a row for each caption (N, T): its picture, and the picture as its words saw it,
+        darker where they did not look. They are those with the least spread looks, in order."""
+        looks, images = self.looks(words), self.images(words)
+        side, rows = math.isqrt(looks.shape[2]), numpy.arange(len(words))
+        sharpness = numpy.where(words > 0, (looks**2).sum(axis=2), 0.0)
+        chosen = numpy.sort(sharpness.argsort(axis=1)[:, -WORDS:], axis=1)       # (N, WORDS)
+        columns, below = {"picture": images}, {"picture": [""] * len(words)}
+        for number, word in enumerate(chosen.T, start=1):
+            light = looks[rows, word] / looks[rows, word].max(axis=1, keepdims=True)
+            light = at_full_size(light.reshape(-1, side, side, 1))
+            columns[str(number)] = (images + 1) * (DARK + (1 - DARK) * light) - 1
+            below[str(number)] = [datasets.WORDS[n - 1] for n in words[rows, word]]
+        scaled = {title: to_bytes(some.repeat(SCALE, axis=1).repeat(SCALE, axis=2))
+                  for title, some in columns.items()}
+        plots.save_comparison(scaled, below, path)
+
+    def draw_texts(self, texts: Sequence[str], folder: Path) -> list[Path]:
+        """Write a row of pictures for each caption, and where words looked in the first of each."""
+        path = folder / "words.png"
+        self.draw_looks(numpy.stack([*map(datasets.tokens, texts)]), path)
+        return [*super().draw_texts(texts, folder), path]
+
+    def score(self, images: numpy.ndarray, words: numpy.ndarray) -> numpy.ndarray:
+        """How well images (N, 16, 16, 3) match captions (N, T), by the matcher: (N, N)."""
+        with no_grad():
+            return self.matcher(Tensor(backend.to_device(images)), backend.to_device(words)).numpy()
+
+
+def attention_on_parts(looks: numpy.ndarray, some: Captioned) -> dict[str, dict[str, float]]:
+    """By part: how much of the look of its nouns (N, T, J) falls on it, beside its share of area.
+
+    Where a part is, is known of the real character that a caption is of; one drawn for the same
+    caption has it in about the same place. Of hats, glasses and beards, captions with one count.
+    """
+    words, side, rows = some.tokens[:, 0], math.isqrt(looks.shape[2]), {}
+    block = some.parts.shape[1] // side
+    for name in PHRASES:
+        masks = (some.parts == PARTS.index(name)).reshape(-1, side, block, side, block)
+        masks = masks.mean(axis=(2, 4)).reshape(len(words), -1)                  # (N, J)
+        nouns = [1 + datasets.WORDS.index(noun) for noun, part in NOUNS.items() if part == name]
+        row, word = (numpy.isin(words, nouns) & masks.any(axis=1)[:, None]).nonzero()
+        on_part, area = (looks[row, word] * masks[row]).sum(axis=1).mean(), masks[row].mean()
+        rows[f"words of {name}"] = {
+            "on the part": float(on_part), "its area": float(area), "times": float(on_part / area)}
+    return rows
+
+
+def report_words(settings: argparse.Namespace, pictures: WordPictures) -> None:
+    """Print and write caption_rows, R-precision by the matcher, and attention_on_parts.
+
+    Draws nearest.png and words.png. Nothing happens where settings.measure is 0.
+    """
+    if not settings.measure:
+        return
+    some = datasets.captioned("held-out", each=1, mentioned=1)
+    words, (rows, arrays) = some.tokens[:, 0], caption_rows(settings, pictures)
+    for name, images in ("real", some.images), ([*rows][-1], arrays["images"]):
+        rows[name]["by the matcher"] = r_precision(
+            lambda i, images=images: pictures.score(from_bytes(images[i]), words[i]), len(words))
+    if settings.attention:
+        rows |= attention_on_parts(pictures.looks(words), some)
+        places = numpy.linspace(0, len(words) - 1, SHOWN).astype(int)
+        pictures.draw_looks(words[places], settings.out / "words.png")
+    training.report(settings.out, rows, arrays)
