@@ -60,11 +60,11 @@ class Generator(Module):
 
 
 def options() -> argparse.ArgumentParser:
-    parser = training.parser("attngan", __doc__, steps=5000, batch_size=24, latent=16, lr=2e-3,
+    parser = training.parser("attngan", __doc__, steps=4000, batch_size=24, latent=16, lr=2e-3,
                              d_lr=1e-3, r1=0.5, width=16, measure=2000)
     add = parser.add_argument
-    add("--first", type=training.from_zero(1), default=0.24, help="share of the steps for M")
-    add("--matching", type=training.from_zero(), default=1.0, help="weight of what M says, for G")
+    add("--first", type=training.from_zero(1), default=0.25, help="share of the steps for M")
+    add("--matching", type=training.from_zero(), default=2.0, help="weight of what M says, for G")
     add("--attention", type=int, choices=(0, 1), default=1, help="0: a sentence, no words")
     add("--kl", type=training.from_zero(), default=0.002, help="weight of the divergence of c")
     add("--text", type=metrics.known_caption, nargs="+", metavar="WORDS",

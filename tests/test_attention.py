@@ -1,10 +1,10 @@
-"""SelfAttention against its formula, and what it is at first."""
+"""Attention against its formulas, and what it is at first."""
 
 import numpy
 import pytest
 
 from tinygan import Tensor, check_gradients
-from tinygan.attention import SelfAttention
+from tinygan.attention import SelfAttention, WordAttention
 from tinygan.backend import to_device
 from tinygan.functions import ShapeError
 from tinygan.normalization import SpectralNorm
@@ -69,3 +69,54 @@ def test_its_layers_can_be_wrapped():
 def test_what_is_no_image_is_refused():
     with pytest.raises(ShapeError, match=r"SelfAttention.*\(3, 8\)"):
         use(SelfAttention(8), normal(3, 8))
+
+
+# ---------------------------------------------------------------- to words
+
+PRESENT = to_device(numpy.array([[True, True, False], [True, False, False]]))
+
+
+def looking():
+    """Attention of images with 3 channels to words with 4 features, in float64."""
+    layer = WordAttention(4, 3)
+    layer.project.weight.data = to_device(normal(4, 3, seed=5))
+    return layer
+
+
+def test_attention_to_words_is_the_formula_of_the_paper():
+    h, words, layer = normal(2, 2, 2, 3), normal(2, 3, 4, seed=1), looking()
+    seen, table = layer(Tensor(to_device(h)), Tensor(to_device(words)), PRESENT)
+    assert seen.shape == h.shape and table.shape == (2, 4, 3)
+    U = layer.project.weight.numpy()
+    for n, count in (0, 2), (1, 1):
+        for j, pixel in enumerate(h[n].reshape(4, 3)):
+            scores = numpy.array([pixel @ (words[n, t] @ U) for t in range(count)])
+            shares = numpy.exp(scores) / numpy.exp(scores).sum()
+            expected = sum(shares[t] * (words[n, t] @ U) for t in range(count))
+            numpy.testing.assert_allclose(seen.numpy()[n].reshape(4, 3)[j], expected)
+            numpy.testing.assert_allclose(table.numpy()[n, j, :count], shares)
+            assert not table.numpy()[n, j, count:].any()
+
+
+def test_what_fills_up_a_caption_is_not_looked_at():
+    layer = looking()
+    h, words = (Tensor(to_device(normal(*shape))) for shape in [(2, 2, 2, 3), (2, 3, 4)])
+    before = layer(h, words, PRESENT)[0].numpy()
+    words.data[1, 1:] += 7
+    assert numpy.array_equal(layer(h, words, PRESENT)[0].numpy(), before)
+    words.data[1, 0] += 7
+    after = layer(h, words, PRESENT)[0].numpy()
+    assert (after[1] != before[1]).all() and numpy.array_equal(after[0], before[0])
+
+
+def test_attention_to_words_has_the_right_derivatives():
+    layer, h, words = looking(), normal(2, 2, 2, 3), normal(2, 3, 4, seed=1)
+    arguments = [Tensor(to_device(array), requires_grad=True) for array in (h, words)]
+    for which in 0, 1:
+        check_gradients(lambda h, words, _, which=which: layer(h, words, PRESENT)[which],
+                        *arguments, layer.project.weight)
+
+
+def test_words_for_what_is_no_image_are_refused():
+    with pytest.raises(ShapeError, match=r"WordAttention.*\(4, 3\)"):
+        looking()(Tensor(normal(4, 3)), Tensor(normal(4, 3, 4)), PRESENT)

@@ -21,6 +21,7 @@ from tinygan.datasets import (
     tokens,
 )
 from tinygan.datasets.captions import ABSENT, LONGEST, MOODS, PHRASES
+from tinygan.datasets.characters import PARTS
 
 COLUMNS = [*ATTRIBUTES]
 EXAMPLE = "A happy character with dark skin, long red hair, glasses, a blue hat and a green shirt"
@@ -193,6 +194,66 @@ def test_the_discriminator_has_the_right_derivatives():
     check_gradients(lambda x, *_: D(x, words), x, D.caption.weight, D.alone.weight)
 
 
+# ---------------------------------------------------------------- what matches words and images
+
+PAIR = to_device(numpy.array([[1, 2, 3, 4, 0], [3, 8, 0, 0, 0], [5, 6, 7, 1, 2]], numpy.uint8))
+
+
+def small_matcher():
+    images = numpy.random.default_rng(0).standard_normal((2, 4, 4, 3))
+    return doubles(networks.Matcher(9, 4)), images
+
+
+def test_each_word_is_read_between_its_neighbours():
+    reader = doubles(networks.CaptionReader(9, 5, embedded=4))
+    words = reader.words(PAIR).numpy()
+    assert words.shape == (3, 5, 5)
+    numpy.testing.assert_allclose(words[:, 1:-1], reader.threes(PAIR).numpy())
+    changed = PAIR.copy()
+    changed[0, 0] = 8
+    moved = (reader.words(changed).numpy() != words).any(axis=2)
+    assert moved[0].tolist() == [True, True, False, False, False] and not moved[1:].any()
+
+
+def test_scores_are_the_formula_for_each_image_and_each_caption():
+    matcher, images = small_matcher()
+    scores = matcher(Tensor(to_device(images)), PAIR).numpy()
+    words = (matcher.reader.words(PAIR) @ matcher.project.weight).numpy()
+    seen = matcher.regions(Tensor(to_device(images))).numpy().reshape(2, 4, 4)
+
+    def softmax(x):
+        return numpy.exp(x) / numpy.exp(x).sum(axis=0)
+
+    def unit(x):
+        return x / numpy.linalg.norm(x)
+
+    for m, regions in enumerate(seen):
+        for n, count in enumerate((4, 2, 5)):
+            e = [unit(word) for word in words[n, :count]]
+            about = softmax(numpy.array([2 * regions @ word for word in e]))     # (T, J)
+            contexts = [softmax(5 * row) @ regions for row in about]
+            cosines = [unit(c) @ word for c, word in zip(contexts, e, strict=True)]
+            numpy.testing.assert_allclose(scores[m, n], 20 * numpy.mean(cosines), rtol=1e-4)
+
+
+def test_the_matcher_and_its_loss_have_the_right_derivatives():
+    matcher, images = small_matcher()
+    x = Tensor(to_device(images), requires_grad=True)
+    weights = matcher.project.weight, matcher.regions.layers[0].weight
+    check_gradients(lambda x, *_: matcher(x, PAIR), x, *weights)
+    scores = Tensor(numpy.random.default_rng(1).standard_normal((4, 4)), requires_grad=True)
+    check_gradients(losses.matching, scores)
+
+
+def test_the_loss_of_who_knows_nothing_and_of_who_knows():
+    nothing = losses.matching(Tensor(numpy.zeros((5, 5))))
+    assert nothing.item() == pytest.approx(2 * numpy.log(5))
+    assert losses.matching(Tensor(50 * numpy.eye(5))).item() < 1e-9
+    # Each image knows its caption, but all captions choose the same image.
+    scores = 50 * numpy.eye(3) + numpy.array([[100.0], [0], [0]])
+    assert losses.matching(Tensor(scores)).item() == pytest.approx(50 * 2 / 3, rel=1e-6)
+
+
 # ---------------------------------------------------------------- whether it is shown
 
 
@@ -231,3 +292,37 @@ def test_captions_stand_below_their_rows(tmp_path):
     plots.save_captioned(images, ["a figure", "a person"], tmp_path / "rows.png")
     width, height = Image.open(tmp_path / "rows.png").size
     assert width == 3 * (3 * 17 - 1) and height == 2 * (3 * 16 + 15)
+
+
+def test_r_precision_counts_the_captions_that_are_found_among_a_hundred():
+    names = numpy.arange(250) % 125  # each twice
+
+    def score(rows):
+        return (names[rows][:, None] == names[rows]).astype(float)
+
+    assert metrics.r_precision(score, 250) == 1  # who says the same is not held against it
+    assert metrics.r_precision(lambda rows: -score(rows), 250) == 0
+    assert 0 < metrics.r_precision(
+        lambda rows: numpy.random.default_rng(rows[0]).random((100, 100)), 1000) < 0.04
+
+
+def test_a_character_is_found_by_its_caption_and_another_is_not():
+    some = captioned("held-out", each=1, mentioned=1)
+    images, said = from_bytes(some.images), (some.attributes, some.named[:, 0])
+    assert metrics.r_precision(metrics.named_score(images, *said), len(images)) > 0.99
+    others = metrics.named_score(numpy.roll(images, 1, axis=0), *said)
+    assert metrics.r_precision(others, len(images)) < 0.1
+
+
+def test_attention_on_parts_knows_a_perfect_look_from_one_at_random():
+    some = captioned("held-out", each=1, mentioned=1)
+    even = numpy.full((len(some.images), LONGEST, 64), 1 / 64)
+    rows = metrics.attention_on_parts(even, some)
+    assert [*rows] == [f"words of {name}" for name in PHRASES]
+    for row in rows.values():
+        assert row["on the part"] == pytest.approx(row["its area"]) and row["times"] > 0.999
+    there = (some.parts == PARTS.index("hat")).reshape(-1, 8, 2, 8, 2).all(axis=(2, 4))
+    perfect = numpy.broadcast_to(there.reshape(-1, 1, 64), even.shape)
+    perfect = perfect / perfect.sum(axis=2, keepdims=True).clip(1)
+    rows = metrics.attention_on_parts(perfect, some)
+    assert rows["words of hat"]["on the part"] > 0.9 > 0.3 > rows["words of clothes"]["on the part"]

@@ -107,6 +107,16 @@ def test_a_convolution_and_its_gradients(name, case):
     )
 
 
+class Told(layers.Module):
+    """What attention tells the pixels, all words being there."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def forward(self, images, words):
+        return self.layer(images, words, xp.ones(words.shape[:2], bool))[0]
+
+
 LAYERS = {  # (how it is made, the shape of what it takes, and of what else)
     "Dense": (lambda: layers.Dense(3, 4), (5, 3)),
     "Conv2d": (lambda: layers.Conv2d(2, 3, kernel=4, stride=2, padding=1), (2, 6, 6, 2)),
@@ -121,6 +131,8 @@ LAYERS = {  # (how it is made, the shape of what it takes, and of what else)
         lambda: normalization.ModulatedConv2d(2, 3, latent=4), (3, 4, 4, 2), (3, 4)),
     "MinibatchDeviation": (layers.MinibatchDeviation, (3, 4, 4, 2)),
     "SelfAttention": (lambda: attention.SelfAttention(8), (2, 3, 3, 8)),
+    "WordAttention": (
+        lambda: Told(attention.WordAttention(4, 3)), (2, 3, 3, 3), (2, 5, 4)),
     "LayerNorm": (lambda: normalization.LayerNorm(3), (4, 2, 2, 3)),
     "Dropout": (lambda: layers.Dropout(0.4), (4, 5)),
     "RandomTranslation": (lambda: layers.RandomTranslation(1), (3, 4, 4, 2)),

@@ -92,7 +92,7 @@ def test_true_pictures_with_others_captions_are_wrong_too(mismatched, size, tmp_
 def test_a_caption_of_one_s_own(finished):
     before = (finished / checkpoints.FILE).read_bytes()
     words = "A happy person with dark skin, a red hat and black hair"
-    assert f"{words}: {finished / 'text.png'}" in demo(
+    assert f"{words}\n{finished / 'text.png'}\n" == demo(
         "stackgan.py", "--text", words, "--out", finished)
     picture = numpy.asarray(Image.open(finished / "text.png"))
     demo("stackgan.py", "--text", "red hair and a black hat", "--out", finished)

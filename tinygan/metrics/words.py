@@ -34,24 +34,22 @@ class WordPictures(CaptionPictures):
         super().__init__(*arguments, **options)
         self.matcher = matcher
 
-    def looks(self, words: numpy.ndarray) -> numpy.ndarray:
-        """For each word of captions (N, T), how it is spread over the picture (N, T, J)."""
-        shares = self.generated(2, words).swapaxes(1, 2)
-        return shares / shares.sum(axis=2, keepdims=True).clip(1e-9)
+    def shares(self, words: numpy.ndarray) -> numpy.ndarray:
+        """Each word's share of the attention of each region, (N, T, J), for captions (N, T)."""
+        return self.generated(2, words).swapaxes(1, 2)
 
     def draw_looks(self, words: numpy.ndarray, path: Path) -> None:
-        """Write a row for each caption (N, T): its picture, and the picture as its words saw it,
-        darker where they did not look. They are those with the least spread looks, in order."""
-        looks, images = self.looks(words), self.images(words)
-        side, rows = math.isqrt(looks.shape[2]), numpy.arange(len(words))
-        sharpness = numpy.where(words > 0, (looks**2).sum(axis=2), 0.0)
-        chosen = numpy.sort(sharpness.argsort(axis=1)[:, -WORDS:], axis=1)       # (N, WORDS)
+        """Write a row for each caption (N, T): its picture, and the same for words of it, lit
+        where their share is large. They are the words with most attention, in order (Fig. 4)."""
+        shares, images, rows = self.shares(words), self.images(words), numpy.arange(len(words))
+        side = math.isqrt(shares.shape[2])
+        most = numpy.sort(shares.sum(axis=2).argsort(axis=1)[:, -WORDS:], axis=1)  # (N, WORDS)
         columns, below = {"picture": images}, {"picture": [""] * len(words)}
-        for number, word in enumerate(chosen.T, start=1):
-            light = looks[rows, word] / looks[rows, word].max(axis=1, keepdims=True)
+        for number, word in enumerate(most.T, start=1):
+            light = shares[rows, word] / shares[rows, word].max(axis=1, keepdims=True).clip(1e-9)
             light = at_full_size(light.reshape(-1, side, side, 1))
             columns[str(number)] = (images + 1) * (DARK + (1 - DARK) * light) - 1
-            below[str(number)] = [datasets.WORDS[n - 1] for n in words[rows, word]]
+            below[str(number)] = [datasets.WORDS[n - 1] if n else "" for n in words[rows, word]]
         scaled = {title: to_bytes(some.repeat(SCALE, axis=1).repeat(SCALE, axis=2))
                   for title, some in columns.items()}
         plots.save_comparison(scaled, below, path)
@@ -68,12 +66,13 @@ class WordPictures(CaptionPictures):
             return self.matcher(Tensor(backend.to_device(images)), backend.to_device(words)).numpy()
 
 
-def attention_on_parts(looks: numpy.ndarray, some: Captioned) -> dict[str, dict[str, float]]:
-    """By part: how much of the look of its nouns (N, T, J) falls on it, beside its share of area.
+def attention_on_parts(shares: numpy.ndarray, some: Captioned) -> dict[str, dict[str, float]]:
+    """By part: which part of the attention to its nouns (N, T, J) falls on it, beside its area.
 
     Where a part is, is known of the real character that a caption is of; one drawn for the same
     caption has it in about the same place. Of hats, glasses and beards, captions with one count.
     """
+    looks = shares / shares.sum(axis=2, keepdims=True).clip(1e-9)
     words, side, rows = some.tokens[:, 0], math.isqrt(looks.shape[2]), {}
     block = some.parts.shape[1] // side
     for name in PHRASES:
@@ -100,7 +99,7 @@ def report_words(settings: argparse.Namespace, pictures: WordPictures) -> None:
         rows[name]["by the matcher"] = r_precision(
             lambda i, images=images: pictures.score(from_bytes(images[i]), words[i]), len(words))
     if settings.attention:
-        rows |= attention_on_parts(pictures.looks(words), some)
+        rows |= attention_on_parts(pictures.shares(words), some)
         places = numpy.linspace(0, len(words) - 1, SHOWN).astype(int)
         pictures.draw_looks(words[places], settings.out / "words.png")
     training.report(settings.out, rows, arrays)
