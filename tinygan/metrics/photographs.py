@@ -16,7 +16,7 @@ from ..tensor import Tensor
 from .distances import frechet_distance
 
 BORDER = 4
-_PATCH, _PERIOD = 4, 4
+PHASES = [(i, j) for i in range(4) for j in range(4)]  # of places within an enlarged pixel
 
 
 def luma(photograph: numpy.ndarray) -> numpy.ndarray:
@@ -76,17 +76,19 @@ def _patches(pixels: numpy.ndarray, size: int) -> numpy.ndarray:
     return windows.reshape(*windows.shape[:2], -1)
 
 
+def _in_rows(patches: Sequence[numpy.ndarray]) -> numpy.ndarray:
+    """The patches (rows, columns, F) of several photographs as (N, F)."""
+    return numpy.concatenate([some.reshape(-1, some.shape[-1]) for some in patches])
+
+
 def patch_distance(made: Sequence[numpy.ndarray], truth: Sequence[numpy.ndarray]) -> float:
     """The Frechet distance between all 6 x 6 patches of both, colours from 0 to 1.
 
     It sees a blur, but takes equal blocks of 4 x 4 pixels for sharp: see texture_distance.
     """
-    return frechet_distance(*(
-        numpy.concatenate([
-            _patches(photograph[BORDER:-BORDER, BORDER:-BORDER] * 0.5 + 0.5, 6).reshape(-1, 108)
-            for photograph in photographs
-        ]) for photographs in (made, truth)
-    ))
+    return frechet_distance(*(_in_rows([
+        _patches(photograph[BORDER:-BORDER, BORDER:-BORDER] * 0.5 + 0.5, 6)
+        for photograph in photographs]) for photographs in (made, truth)))
 
 
 def texture_distance(made: Sequence[numpy.ndarray], truth: Sequence[numpy.ndarray]) -> float:
@@ -100,24 +102,18 @@ def texture_distance(made: Sequence[numpy.ndarray], truth: Sequence[numpy.ndarra
     all places together, its edges between blocks make up for the flat inside; within one phase
     each place has either too much or nothing.
     """
-    phases: dict[tuple[int, int], list[numpy.ndarray]] = {}
-    for photograph in made:
-        patches = _slopes(photograph)
-        for i in range(_PERIOD):
-            for j in range(_PERIOD):
-                part = patches[i::_PERIOD, j::_PERIOD]
-                phases.setdefault((i, j), []).append(part.reshape(-1, part.shape[-1]))
-    true = [_slopes(photograph) for photograph in truth]
-    true = numpy.concatenate([patches.reshape(-1, patches.shape[-1]) for patches in true])
-    distances = [frechet_distance(numpy.concatenate(parts), true) for parts in phases.values()]
+    true = _in_rows([_slopes(photograph) for photograph in truth])
+    slopes = [_slopes(photograph) for photograph in made]
+    distances = [frechet_distance(_in_rows([patches[i::4, j::4] for patches in slopes]), true)
+                 for i, j in PHASES]
     return float(numpy.mean(distances) / true.var(axis=0).sum())
 
 
 def _slopes(photograph: numpy.ndarray) -> numpy.ndarray:
     """In every 4 x 4 patch of the luma the steps to the right and down: (rows, columns, 32)."""
     y = _inner(photograph)
-    return _patches(numpy.stack([numpy.diff(y, axis=1)[:-1], numpy.diff(y, axis=0)[:, :-1]], 2),
-                    _PATCH)
+    right, down = numpy.diff(y, axis=1)[:-1], numpy.diff(y, axis=0)[:, :-1]
+    return _patches(numpy.stack([right, down], axis=2), 4)
 
 
 def gradient_ratio(made: Sequence[numpy.ndarray], truth: Sequence[numpy.ndarray]) -> float:
@@ -139,8 +135,7 @@ def period_pattern(photographs: Sequence[numpy.ndarray]) -> float:
     def pattern(photograph: numpy.ndarray) -> float:
         y = _inner(photograph)
         h = y[1:-1, 1:-1] - (y[:-2, 1:-1] + y[2:, 1:-1] + y[1:-1, :-2] + y[1:-1, 2:]) / 4
-        means = [h[i::_PERIOD, j::_PERIOD].mean() for i in range(_PERIOD) for j in range(_PERIOD)]
-        return numpy.std(means) / h.std()
+        return numpy.std([h[i::4, j::4].mean() for i, j in PHASES]) / h.std()
 
     return float(numpy.mean([pattern(photograph) for photograph in photographs]))
 
@@ -192,26 +187,22 @@ def report_photographs(
         return low.repeat(datasets.FACTOR, axis=0).repeat(datasets.FACTOR, axis=1)
 
     held_out = datasets.photographs("held-out")
-    truth = {name: from_bytes(photograph) for name, photograph in held_out.items()}
+    truth = [from_bytes(photograph) for photograph in held_out.values()]
     low = [datasets.reduced(photograph) for photograph in held_out.values()]
     columns = {way: [enlarge(small) for small in low] for way, enlarge in {
         "blocks": blocks, "bicubic": datasets.enlarged, **ways}.items()}
     columns["truth"] = [*held_out.values()]
-    rows: dict[str, dict[str, float]] = {}
-    captions: dict[str, list[str]] = {}
+    rows, captions, arrays = {}, {}, {}
     for way, photographs in columns.items():
         made = [from_bytes(photograph) for photograph in photographs]
-        rows[way] = photograph_figures(made, [*truth.values()])
-        captions[way] = []
-        for image, (name, true) in zip(made, truth.items(), strict=True):
-            rows[way][name] = psnr(image, true)
-            captions[way].append(f"{rows[way][name]:.2f} dB, SSIM {ssim(image, true):.3f}, "
-                                 f"texture {texture_distance([image], [true]):.3f}")
-    for figure in ("PSNR", *truth):  # infinite: the truth is the truth
+        rows[way], captions[way] = photograph_figures(made, truth), []
+        for name, image, m, t in zip(held_out, photographs, made, truth, strict=True):
+            rows[way][name], arrays[f"{way} {name}"] = psnr(m, t), image
+            captions[way].append(f"{psnr(m, t):.2f} dB, SSIM {ssim(m, t):.3f}, "
+                                 f"texture {texture_distance([m], [t]):.3f}")
+    for figure in ("PSNR", *held_out):  # infinite: the truth is the truth
         del rows["truth"][figure]
-    captions["truth"] = [*truth]
+    captions["truth"] = [*held_out]
     plots.save_comparison(columns, captions, out / "photographs.png")
     print("Held-out photographs, four times enlarged; PSNR in dB, the last columns for each:")
-    training.report(out, rows, {
-        f"{way} {name}": image for way, images in columns.items()
-        for name, image in zip(truth, images, strict=True)})
+    training.report(out, rows, arrays)
