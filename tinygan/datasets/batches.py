@@ -21,7 +21,25 @@ class Dataset(NamedTuple):
     labels: numpy.ndarray | None
 
 
-class Batches:
+class Endless:
+    """Batches without end, of which a resumed run need know only how many were drawn."""
+
+    drawn = 0
+
+    def __iter__(self) -> Any:
+        return self
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """How many batches have been drawn."""
+        return {"drawn": numpy.array(self.drawn)}
+
+    def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
+        """Go on after as many batches as state() told. Raises ValueError for anything else."""
+        require_same_arrays(self.state(), arrays, type(self).__name__)
+        self.drawn = int(arrays["drawn"])
+
+
+class Batches(Endless):
     """Endless batches of rows of arrays of equal length: images and their labels, pairs, texts.
 
         batches = Batches(images, labels, batch_size=64, seed=0)
@@ -42,15 +60,11 @@ class Batches:
                 f"a batch of {batch_size} from {self.rows} examples: use 1 to that many"
             )
         self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
-        self.drawn = 0
         self._epoch, self._order = -1, numpy.arange(0)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         return self.rows // self.batch_size
-
-    def __iter__(self) -> "Batches":
-        return self
 
     def __next__(self) -> list[Any]:
         batch = self.batch_size * world.size  # of which each process takes its part
@@ -62,15 +76,6 @@ class Batches:
         first = number * batch + world.rank * self.batch_size
         rows = self._order[first : first + self.batch_size]
         return [to_device(array[rows]) for array in self.arrays]
-
-    def state(self) -> dict[str, numpy.ndarray]:
-        """How many batches have been drawn."""
-        return {"drawn": numpy.array(self.drawn)}
-
-    def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
-        """Go on after as many batches as state() told. Raises ValueError for anything else."""
-        require_same_arrays(self.state(), arrays, "Batches")
-        self.drawn = int(arrays["drawn"])
 
 
 def from_bytes(images: Any) -> Any:

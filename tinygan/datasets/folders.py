@@ -36,6 +36,14 @@ def folder(path: str | Path, size: int = 28, channels: int = 1) -> Dataset:
     )), None)
 
 
+def folder_of(name: str, choices: str) -> Path:
+    """The PATH of "folder:PATH". Raises DataError for any other name, with the choices."""
+    kind, _, path = name.partition(":")
+    if kind != "folder" or not path:
+        raise DataError(f"unknown data {name!r}: use {choices}")
+    return Path(path)
+
+
 def require_size(size: int, channels: int) -> None:
     """Raise DataError for a size or a count of channels that no image is read in."""
     if size < 1 or size * size > _LARGEST_IMAGE or channels not in (1, 3):

@@ -7,7 +7,7 @@ import numpy
 from .batches import DataError, Dataset
 from .characters import ATTRIBUTES, characters
 from .downloads import ORIGINALS, check_part, original
-from .folders import folder
+from .folders import folder, folder_of
 
 
 def mnist(part: str = "train") -> Dataset:
@@ -53,29 +53,24 @@ def few(data: Dataset, count: int) -> Dataset:
 
 
 def load(
-    name: str, data_dir: Path | None = None, part: str = "train", size: int = 28, channels: int = 1
+    name: str, data_dir: Path | None = None, size: int = 28, channels: int = 1
 ) -> Dataset:
-    """The data set of that name: "mnist", "characters", "mnist-full", "fashion" or "folder:PATH".
+    """The training part of "mnist", "characters", "mnist-full" or "fashion", or "folder:PATH".
 
     The labels of characters are the colours of their hair, whether it shows or not. data_dir is
     for mnist-full and fashion. Raises DataError, also where images are not of size x size pixels
     and so many channels.
     """
-    kind, _, path = name.partition(":")
-    if kind == "folder" and path:
-        if part != "train":
-            raise DataError(f"{name} has no {part!r} part: all of a folder is for training")
-        return folder(path, size, channels)
     if name == "characters":
-        images, attributes, _ = characters(part)
+        images, attributes, _ = characters()
         data = Dataset(images, attributes[:, [*ATTRIBUTES].index("hair")])
     elif name == "mnist":
-        data = mnist(part)
+        data = mnist()
     elif name in ORIGINALS:
-        data = original(name, part, data_dir)
+        data = original(name, data_dir=data_dir)
     else:
         names = ", ".join(["mnist", "characters", *ORIGINALS])
-        raise DataError(f"unknown data {name!r}: use {names} or folder:PATH")
+        return folder(folder_of(name, f"{names} or folder:PATH"), size, channels)
     found = data.images.shape[1:]
     if found != (size, size, channels):
         raise DataError(

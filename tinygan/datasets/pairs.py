@@ -11,12 +11,10 @@ import numpy
 
 from .batches import DataError
 from .downloads import check_part
-from .folders import folder, image_files, picture, read_all, require_size
+from .folders import folder, folder_of, image_files, picture, read_all, require_size
 
 _EMOJI = Path(__file__).parent / "data" / "openmoji_pairs.npz"
 _TRAINING = 3716  # its first rows: of the others, none is there in another skin tone
-
-Half = tuple[Path, int | None]  # a file, and which half of it is the image, or None for all of it
 
 
 class Pairs(NamedTuple):
@@ -57,59 +55,46 @@ def emoji_palette() -> numpy.ndarray:
         return file["palette"]
 
 
-def pairs(
-    name: str, part: str = "train", *, size: int = 32, channels: tuple[int, int] = (1, 3),
-    reverse: bool = False,
-) -> Pairs:
-    """The pairs of that name: "emoji", or "folder:PATH" for one's own.
+def pairs(name: str, part: str = "train", *, size: int = 32) -> Pairs:
+    """The pairs of that name, "emoji" or "folder:PATH": grey sources, targets in colour.
 
     Either PATH has two subfolders, where the two images of a pair have the same name, suffixes
     aside; the sources are in the subfolder that comes first by name. Or it has none, and each file
-    is a pair side by side, twice as wide as high, the source on the left. Isola et al. 2017
-    published their sets so; in their facades the photo is on the left, and the labels from which
-    it is to be made on the right. reverse makes the sources targets, and the targets sources.
+    is a pair side by side, twice as wide as high, the source on the left, as Isola et al. 2017
+    published their sets.
 
-    Every tenth pair by name is "held-out". Images are cut and resized as in folder(), to channels
-    (C, D). A name without a partner is left out, as a broken image is, with a warning. Raises
-    DataError where no pair is left, and for emoji of another size or other channels.
+    Every tenth pair by name is "held-out". Images are cut and resized as in folder(). A name
+    without a partner is left out, as a broken image is, with a warning. Raises DataError where no
+    pair is left, and for emoji of another size.
     """
     check_part(part)
     if name == "emoji":
-        found = Pairs(*emoji(part)[::-1]) if reverse else emoji(part)
-        shapes = [images.shape[1:] for images in found]
-        if shapes != [(size, size, count) for count in channels]:
-            raise DataError(
-                f"emoji has images of {shapes[0]} and {shapes[1]}, not of size {size} with "
-                f"{channels} channels: size and channels are for a folder"
-            )
-        return found
-    path = _folder_of(name, "emoji or folder:PATH")
-    for count in channels:
-        require_size(size, count)
-    halves = _pairs_in(path)
+        if size != 32:
+            raise DataError(f"emoji have 32 x 32 pixels, not {size} x {size}: size is for a folder")
+        return emoji(part)
+    path = folder_of(name, "emoji or folder:PATH")
+    require_size(size, channels=3)
+    targets = _pairs_in(path)
 
-    def read(file: Path) -> list[numpy.ndarray]:
-        both = reversed(halves[file]) if reverse else halves[file]
-        return [picture(place, size, count, half)
-                for (place, half), count in zip(both, channels, strict=True)]
+    def read(file: Path) -> tuple[numpy.ndarray, numpy.ndarray]:
+        target = targets[file]
+        halves = (0, 1) if target == file else (None, None)
+        return picture(file, size, 1, halves[0]), picture(target, size, 3, halves[1])
 
-    read_pairs = read_all(part_of(sorted(halves), part, path), read)
+    read_pairs = read_all(part_of(sorted(targets), part, path), read)
     return Pairs(*(numpy.stack(images) for images in zip(*read_pairs, strict=True)))
 
 
-def unpaired(
-    name: str, part: str = "train", *, size: int = 32, channels: tuple[int, int] = (3, 3),
-    reverse: bool = False,
-) -> Pairs:
+def unpaired(name: str, part: str = "train", *, size: int = 32) -> Pairs:
     """Two kinds of images that need not belong together, from the two subfolders of "folder:PATH".
 
-    The sources are in the subfolder that comes first by name, or last with reverse. Every tenth
-    image of each is "held-out"; or, where the subfolders are trainA, trainB, testA and testB, as
-    in the sets of Zhu et al. 2017, those of the last two are. Images are cut and resized as in
-    folder(), to channels (C, D). Raises DataError.
+    All are in colour; the sources are in the subfolder that comes first by name. Every tenth image
+    of each is "held-out"; or, where the subfolders are trainA, trainB, testA and testB, as in the
+    sets of Zhu et al. 2017, those of the last two are. Images are cut and resized as in folder().
+    Raises DataError.
     """
     check_part(part)
-    path = _folder_of(name, "folder:PATH")
+    path = folder_of(name, "folder:PATH")
     places = _subfolders(path)
     split = [place.name for place in places] == ["testA", "testB", "trainA", "trainB"]
     if split:
@@ -119,19 +104,9 @@ def unpaired(
             f"{path} has {len(places)} subfolders: expected two, one for each kind of image, or "
             "trainA, trainB, testA and testB"
         )
-    ordered = reversed(places) if reverse else places
-    kinds = [folder(place, size, count).images
-             for place, count in zip(ordered, channels, strict=True)]
+    kinds = [folder(place, size, channels=3).images for place in places]
     return Pairs(*(images if split else numpy.stack(part_of(images, part, path))
                    for images in kinds))
-
-
-def _folder_of(name: str, choices: str) -> Path:
-    """The PATH of "folder:PATH". Raises DataError for any other name."""
-    kind, _, path = name.partition(":")
-    if kind != "folder" or not path:
-        raise DataError(f"unknown data {name!r}: use {choices}")
-    return Path(path)
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -143,11 +118,11 @@ def _subfolders(path: Path) -> list[Path]:
         raise DataError(f"{path} cannot be read as a folder ({error.strerror})") from error
 
 
-def _pairs_in(path: Path) -> dict[Path, tuple[Half, Half]]:
-    """The two images of each pair in a folder, by the first one's file."""
+def _pairs_in(path: Path) -> dict[Path, Path]:
+    """The target of each source in a folder: the same file where the two are side by side."""
     places = _subfolders(path)
     if not places:
-        return {file: ((file, 0), (file, 1)) for file in image_files(path)}
+        return {file: file for file in image_files(path)}
     if len(places) != 2:
         raise DataError(
             f"{path} has {len(places)} subfolders: expected two with the same file names, or none, "
@@ -155,8 +130,8 @@ def _pairs_in(path: Path) -> dict[Path, tuple[Half, Half]]:
         )
     one, other = ({file.relative_to(place).with_suffix(""): file for file in image_files(place)}
                   for place in places)
-    lonely = sorted(one.keys() ^ other.keys())
-    if not one.keys() & other.keys():
+    both, lonely = one.keys() & other.keys(), sorted(one.keys() ^ other.keys())
+    if not both:
         raise DataError(
             f"no image in {places[0]} has the name of one in {places[1]}: give both images of a "
             "pair the same name"
@@ -164,8 +139,7 @@ def _pairs_in(path: Path) -> dict[Path, tuple[Half, Half]]:
     if lonely:
         warnings.warn(f"{len(lonely)} images in {path} have no partner, such as {lonely[0]}; the "
                       "others are used", stacklevel=3)
-    return {one[stem]: ((one[stem], None), (other[stem], None))
-            for stem in one.keys() & other.keys()}
+    return {one[stem]: other[stem] for stem in both}
 
 
 def part_of(items: Any, part: str, path: Path) -> list[Any]:

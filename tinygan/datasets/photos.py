@@ -5,17 +5,16 @@ reduced by bicubic(): in training, at the end of a run and for photographs of on
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 from ..backend import to_device, world
-from ..layers import require_same_arrays
-from .batches import DataError, from_bytes, to_bytes
+from .batches import DataError, Endless, from_bytes, to_bytes
 from .downloads import check_part
-from .folders import folder
+from .folders import folder, folder_of
 
 FACTOR = 4
 _HELD_OUT = ("astronaut", "chelsea", "coffee")
@@ -36,12 +35,9 @@ def load_photographs(name: str, size: int = 256) -> Sequence[numpy.ndarray]:
 
     Raises DataError for any other name, and where there are none.
     """
-    kind, _, path = name.partition(":")
-    if kind == "folder" and path:
-        return folder(path, size, channels=3).images
-    if name != "photos":
-        raise DataError(f"unknown photographs {name!r}: use photos or folder:PATH")
-    return [*photographs().values()]
+    if name == "photos":
+        return [*photographs().values()]
+    return folder(folder_of(name, "photos or folder:PATH"), size, channels=3).images
 
 
 # ---------------------------------------------------------------- smaller and larger
@@ -91,7 +87,7 @@ def enlarged(photograph: numpy.ndarray) -> numpy.ndarray:
 # ---------------------------------------------------------------- crops
 
 
-class Crops:
+class Crops(Endless):
     """Endless batches of random crops, small and large: low (N, S/4, S/4, C), high (N, S, S, C).
 
         crops = Crops(load_photographs("photos"), batch_size=16)
@@ -107,7 +103,7 @@ class Crops:
         self, photographs: Sequence[numpy.ndarray], *, batch_size: int, size: int = 48,
         seed: int = 0,
     ):
-        self.batch_size, self.side, self.seed, self.drawn = batch_size, size // FACTOR, seed, 0
+        self.batch_size, self.side, self.seed = batch_size, size // FACTOR, seed
         # A crop may begin at any pixel of a photograph: each has sixteen small versions.
         starts = [(i, j) for i in range(FACTOR) for j in range(FACTOR)]
         shifted = [[photograph[i:, j:] for i, j in starts] for photograph in photographs]
@@ -119,9 +115,6 @@ class Crops:
                 f"photographs at least {FACTOR - 1} pixels larger"
             )
         self.pairs = [[(reduced(view), view) for view in views] for views in fits]
-
-    def __iter__(self) -> "Crops":
-        return self
 
     def __next__(self) -> list[Any]:
         random = numpy.random.default_rng((self.seed, self.drawn))
@@ -141,12 +134,3 @@ class Crops:
             turned = numpy.rot90(image[down, right], turns)
             crop.append(turned[:, ::-1] if mirrored else turned)
         return crop
-
-    def state(self) -> dict[str, numpy.ndarray]:
-        """How many batches have been drawn."""
-        return {"drawn": numpy.array(self.drawn)}
-
-    def load_state(self, arrays: Mapping[str, numpy.ndarray]) -> None:
-        """Go on after as many batches as state() told. Raises ValueError for anything else."""
-        require_same_arrays(self.state(), arrays, "Crops")
-        self.drawn = int(arrays["drawn"])
