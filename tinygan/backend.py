@@ -9,7 +9,7 @@ import functools
 import re
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,19 +82,9 @@ def seed(number: int) -> None:
     generator.bit_generator.state = np.random.default_rng(number).bit_generator.state
 
 
-class World:
-    """Where one process stands among those that train together: alone, here.
-
-    In the steps of a run on several processes, training/processes.py changes the three.
-    """
-
-    rank, size = 0, 1
-
-    def average(self, arrays: list[Any]) -> None:
-        """Make each array the mean of what the processes have in its place."""
-
-
-world = World()
+# Where this process stands among those that train together: alone, but in the steps of a run on
+# several, see training/processes.py. average(arrays) makes each array the mean of all processes'.
+world = SimpleNamespace(rank=0, size=1, average=lambda arrays: None)
 
 
 def drawn(draw: Callable, *shape: int, axis: int = 0, **options: Any) -> np.ndarray:

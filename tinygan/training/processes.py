@@ -93,12 +93,12 @@ def whole(settings: Namespace) -> dict[str, Any]:
 @contextmanager
 def together() -> Iterator[None]:
     """In this block, a step, batches and random numbers are divided and gradients averaged."""
-    world.rank, world.size, world.average = rank, size, _average
+    alone = vars(world).copy()
+    vars(world).update(rank=rank, size=size, average=_average)
     try:
         yield
     finally:
-        world.rank, world.size = 0, 1
-        del world.average
+        vars(world).update(alone)
 
 
 def _average(arrays: list[Any]) -> None:
