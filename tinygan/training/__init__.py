@@ -2,11 +2,10 @@
 
 from .checkpoints import CheckpointError
 from .options import UsageError, from_zero, main, parser, positive, require_free, run_main
-from .pictures import Pictures, Truncated, apply, interpolate
+from .pictures import Pictures, Truncated, apply, apply_in_tiles, interpolate
 from .pool import ImagePool
 from .report import report, table
 from .run import Run
-from .tiles import apply_in_tiles
 from .trained import Trained, load
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a generator draws from latents: the grids of a run, interpolations, samples to measure."""
+"""What networks draw: the grids of a run, interpolations, samples, parts of a photograph."""
 
 import math
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import numpy
 
 from .. import plots
 from ..backend import to_device
+from ..datasets import from_bytes, to_bytes
 from ..files import UsageError
 from ..functions import ShapeError
 from ..layers import Module
@@ -124,6 +125,32 @@ def apply(
                     *(to_device(array[start : start + BLOCK]) for array in more)).numpy()
             for start in range(0, len(inputs), BLOCK)
         ])
+
+
+def apply_in_tiles(
+    network: Callable[[Tensor], Tensor], picture: numpy.ndarray, *, factor: int = 1,
+    tile: int = 64, margin: int = 12,
+) -> numpy.ndarray:
+    """What a network makes of a picture of any size: uint8 (H, W, C) to (factor H, factor W, C).
+
+    network  images (1, h, w, C) in [-1, 1] to (1, factor h, factor w, C), of any h and w
+    tile     rows and columns of the picture that are made at a time
+    margin   pixels around a tile that the network sees, too: if it looks no further than that,
+             the result is that of the whole picture, and no seam shows
+    """
+    height, width, channels = picture.shape
+    made = numpy.empty((factor * height, factor * width, channels), numpy.uint8)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            up, back = min(top, margin), min(left, margin)  # as far as there is a picture
+            seen = picture[top - up : top + tile + margin, left - back : left + tile + margin]
+            with no_grad():
+                image = network(Tensor(to_device(from_bytes(seen[None]))))
+            rows, columns = min(tile, height - top), min(tile, width - left)
+            inner = to_bytes(image.data[0])[factor * up :, factor * back :]
+            part = made[factor * top :, factor * left :][: factor * rows, : factor * columns]
+            part[...] = inner[: factor * rows, : factor * columns]
+    return made
 
 
 def interpolate(start: numpy.ndarray, end: numpy.ndarray, count: int) -> numpy.ndarray:

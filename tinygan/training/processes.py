@@ -106,27 +106,26 @@ def _average(arrays: list[Any]) -> None:
     if size == 1:
         return
     flat = numpy.concatenate([to_host(array).reshape(-1) for array in arrays])
-    _sum(flat)
-    flat /= size
+    _mean(flat)
     start = 0
     for array in arrays:
         array[...] = to_device(flat[start : start + array.size].reshape(array.shape))
         start += array.size
 
 
-def _sum(numbers: numpy.ndarray) -> None:
-    """Add up, in place, what all processes have in numbers."""
+def _mean(numbers: numpy.ndarray) -> None:
+    """Put the mean of what all processes have in numbers in their place."""
     from mpi4py import MPI
 
     _mpi.Allreduce(MPI.IN_PLACE, numbers)
+    numbers /= size
 
 
 def means(numbers: Mapping[str, float]) -> dict[str, float]:
     """Of each number the mean over all processes; a NaN or an infinity stays in it."""
     values = numpy.array([*numbers.values()], dtype=numpy.float64)
     if size > 1:
-        _sum(values)
-        values /= size
+        _mean(values)
     return dict(zip(numbers, values.tolist(), strict=True))
 
 
@@ -165,11 +164,6 @@ def own(parts: Mapping[str, Arrays], processes: int) -> dict[str, dict[str, nump
             part, _, name_in_part = name.partition(": ")
             states[part][name_in_part] = array
     return states
-
-
-def launcher() -> str:
-    """What stands before the command that continues the run."""
-    return f"mpiexec -n {size} " if size > 1 else ""
 
 
 @contextmanager

@@ -219,8 +219,9 @@ class Run:
         if self.rows and self.reading:
             print(textwrap.fill(self.reading, 88))
         if not self.finished:
+            launcher = f"mpiexec -n {processes.size} " if processes.size > 1 else ""
             print(f"Stopped after step {self.step}; all is saved. Continue with:\n"
-                  f"  {processes.launcher()}{notebook.command('--resume', '--out', str(self.out))}")
+                  f"  {launcher}{notebook.command('--resume', '--out', str(self.out))}")
 
     def _show(self, name: str) -> None:
         """In a notebook, show a picture, always in the same place under the cell."""
