@@ -10,7 +10,6 @@ always plays one consonant chord has no dissonance, but its chords are far from 
 """
 
 import argparse
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,10 +41,9 @@ def music_figures(phrases: Phrases, bach: Phrases) -> dict[str, float]:
     """
     pitch, onset = phrases.pitch.astype(int), phrases.onset
     sounds, begun = pitch > 0, max(1, phrases.onset.sum())
-    dissonant = numpy.zeros(pitch.shape[:2], dtype=bool)
-    for i, j in itertools.combinations(range(pitch.shape[2]), 2):
-        interval = abs(pitch[..., i] - pitch[..., j]) % 12
-        dissonant |= sounds[..., i] & sounds[..., j] & numpy.isin(interval, _DISSONANT)
+    i, j = numpy.triu_indices(pitch.shape[2], 1)  # all pairs of voices
+    interval = abs(pitch[..., i] - pitch[..., j]) % 12
+    dissonant = sounds[..., i] & sounds[..., j] & numpy.isin(interval, _DISSONANT)
     crossing = sounds[..., :-1] & sounds[..., 1:] & (pitch[..., :-1] < pitch[..., 1:])
     # A note of one step: at the next one there is another note, or a rest.
     single = onset[:, :-1] & (onset[:, 1:] | ~sounds[:, 1:])
@@ -54,7 +52,7 @@ def music_figures(phrases: Phrases, bach: Phrases) -> dict[str, float]:
     voices = zip(_by_voice(pitch), _by_voice(onset), strict=True)
     leaps = abs(numpy.concatenate([numpy.diff(voice[starts]) for voice, starts in voices]))
     return {name: float(value) for name, value in {
-        "dissonant": dissonant.mean(),
+        "dissonant": dissonant.any(axis=2).mean(),
         "chords": abs(_chords(phrases) - _chords(bach)).sum() / 2,
         "crossing": crossing.any(axis=2).mean(),
         "on the beat": onset[:, ::BEAT].sum() / begun,
@@ -93,13 +91,11 @@ def tonal_distance(phrases: Phrases) -> float:
     pitch = phrases.pitch.reshape(-1, BEAT, phrases.pitch.shape[2]).astype(int)  # B beats, 4, V
     sounding = (pitch > 0).sum(axis=1)  # (B, V)
     sums = (points[pitch % 12] * (pitch > 0)[..., None]).sum(axis=1)  # (B, V, 6)
-    total = count = 0
-    for i, j in itertools.combinations(range(pitch.shape[2]), 2):
-        both = (sounding[:, i] > 0) & (sounding[:, j] > 0)
-        one, other = (sums[both, v] / sounding[both, v, None] for v in (i, j))
-        total += numpy.linalg.norm(one - other, axis=1).sum()
-        count += both.sum()
-    return float(total / max(1, count))
+    means = sums / numpy.maximum(1, sounding)[..., None]
+    i, j = numpy.triu_indices(pitch.shape[2], 1)  # all pairs of voices
+    both = (sounding[:, i] > 0) & (sounding[:, j] > 0)
+    apart = numpy.linalg.norm(means[:, i] - means[:, j], axis=2)  # (B, pairs)
+    return float((apart * both).sum() / max(1, both.sum()))
 
 
 def different_chorales(bach: Phrases, seed: int = 0) -> Phrases:
@@ -122,9 +118,8 @@ def nearest_phrases(
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """For each phrase the row of the one in others with most equal pitches, and their share."""
     flat, known = (some.pitch.reshape(len(some.pitch), -1) for some in (phrases, others))
-    equal = [numpy.count_nonzero(known == pitches, axis=1) for pitches in flat]
-    rows = numpy.array([counts.argmax() for counts in equal])
-    return rows, numpy.array([counts.max() for counts in equal]) / flat.shape[1]
+    equal = numpy.array([numpy.count_nonzero(known == pitches, axis=1) for pitches in flat])
+    return equal.argmax(axis=1), equal.max(axis=1) / flat.shape[1]
 
 
 class PianoRolls:
