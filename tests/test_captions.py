@@ -79,6 +79,14 @@ def test_order_and_words_vary_and_the_same_seed_says_the_same(held_out):
     assert (captioned("held-out", each=2, seed=1).tokens != held_out.tokens).any()
 
 
+def test_captions_of_one_character_may_name_more_and_less():
+    some = captioned("held-out", each=3, mentioned=(1, 0.5, 0))
+    shares = some.named[:, :, COLUMNS.index("skin")].mean(axis=0)
+    assert shares[0] == 1 and 0.4 < shares[1] < 0.6 and shares[2] == 0
+    lengths = (some.tokens > 0).sum(axis=2).mean(axis=0)
+    assert lengths[0] > 15 > lengths[1] > 5 > lengths[2] == 2
+
+
 def test_hair_that_does_not_show_is_not_named():
     some = captioned("held-out", each=1, mentioned=1)
     hair = some.named[:, 0, [COLUMNS.index(name) for name in ("hair", "length")]]

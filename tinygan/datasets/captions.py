@@ -50,13 +50,14 @@ class Captioned(NamedTuple):
 
 @functools.cache
 def captioned(
-    part: str = "train", *, each: int = 4, mentioned: float = 0.8, seed: int = 0
+    part: str = "train", *, each: int = 4, mentioned: float | tuple[float, ...] = 0.8, seed: int = 0
 ) -> Captioned:
     """Characters with captions, 7,609 to "train" on and 1,562 that are "held-out".
 
     Held out are those of certain colours of hair, clothes and hat together: who draws them right
     has understood the words, not learned their combinations. A caption names each attribute with
-    the probability mentioned; hair only if it shows. The same arrays each time: do not change them.
+    the probability mentioned, one for all or for each of the captions of a character; hair only if
+    it shows. The same arrays each time: do not change them.
     """
     check_part(part)
     known = Characters(*map(numpy.concatenate, zip(characters(), characters("held-out"),
@@ -68,7 +69,7 @@ def captioned(
     images, attributes, parts = (array[rows] for array in known)
 
     shape = len(images), each, len(COLUMNS)
-    named = numpy.random.default_rng(seed).random(shape) < mentioned
+    named = numpy.random.default_rng(seed).random(shape) < numpy.reshape(mentioned, (-1, 1))
     hidden = ~Characters(images, attributes, parts).shows_hair()
     for name in "hair", "length":
         named[hidden, :, COLUMNS.index(name)] = False
