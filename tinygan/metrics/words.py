@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from .. import backend, datasets, plots, training
-from ..datasets import Captioned, from_bytes, to_bytes
+from ..datasets import ATTRIBUTES, Captioned, from_bytes, to_bytes
 from ..datasets.captions import PHRASES
 from ..datasets.characters import PARTS
 from ..tensor import Tensor, no_grad
@@ -67,23 +67,33 @@ class WordPictures(CaptionPictures):
 
 
 def attention_on_parts(shares: numpy.ndarray, some: Captioned) -> dict[str, dict[str, float]]:
-    """By part: which part of the attention to its nouns (N, T, J) falls on it, beside its area.
+    """By part: how much of the attention to its words (N, T, J) falls on it, beside its area.
 
-    Where a part is, is known of the real character that a caption is of; one drawn for the same
-    caption has it in about the same place. Of hats, glasses and beards, captions with one count.
+    Its words are its noun and a value before it, as in "green shirt". Where a part is, is known of
+    the real character that a caption is of; one drawn for the same caption has it in about the
+    same place. Of hats, glasses and beards, captions with one count.
     """
-    looks = shares / shares.sum(axis=2, keepdims=True).clip(1e-9)
-    words, side, rows = some.tokens[:, 0], math.isqrt(looks.shape[2]), {}
+    words, side, rows = some.tokens[:, 0], math.isqrt(shares.shape[2]), {}
     block = some.parts.shape[1] // side
     for name in PHRASES:
         masks = (some.parts == PARTS.index(name)).reshape(-1, side, block, side, block)
         masks = masks.mean(axis=(2, 4)).reshape(len(words), -1)                  # (N, J)
-        nouns = [1 + datasets.WORDS.index(noun) for noun, part in NOUNS.items() if part == name]
-        row, word = (numpy.isin(words, nouns) & masks.any(axis=1)[:, None]).nonzero()
-        on_part, area = (looks[row, word] * masks[row]).sum(axis=1).mean(), masks[row].mean()
+        is_noun = _is_one_of(words, [noun for noun, part in NOUNS.items() if part == name])
+        is_value = _is_one_of(words, ATTRIBUTES[name])
+        is_word = is_noun | is_value & numpy.roll(is_noun, -1, axis=1)           # (N, T)
+        counts = masks.any(axis=1) & is_noun.any(axis=1)
+        look = (shares * is_word[:, :, None]).sum(axis=1)[counts]                # (M, J)
+        look /= look.sum(axis=1, keepdims=True)
+        on_part, area = (look * masks[counts]).sum(axis=1).mean(), masks[counts].mean()
         rows[f"words of {name}"] = {
             "on the part": float(on_part), "its area": float(area), "times": float(on_part / area)}
     return rows
+
+
+def _is_one_of(words: numpy.ndarray, names: Sequence[str]) -> numpy.ndarray:
+    """Which of the words (N, T) are among names, of those that a caption can have."""
+    return numpy.isin(words, [1 + datasets.WORDS.index(name) for name in names
+                              if name in datasets.WORDS])
 
 
 def report_words(settings: argparse.Namespace, pictures: WordPictures) -> None:
