@@ -83,7 +83,7 @@ def attention_on_parts(shares: numpy.ndarray, some: Captioned) -> dict[str, dict
         is_word = is_noun | is_value & numpy.roll(is_noun, -1, axis=1)           # (N, T)
         counts = masks.any(axis=1) & is_noun.any(axis=1)
         look = (shares * is_word[:, :, None]).sum(axis=1)[counts]                # (M, J)
-        look /= look.sum(axis=1, keepdims=True)
+        look /= look.sum(axis=1, keepdims=True).clip(1e-9)
         on_part, area = (look * masks[counts]).sum(axis=1).mean(), masks[counts].mean()
         rows[f"words of {name}"] = {
             "on the part": float(on_part), "its area": float(area), "times": float(on_part / area)}
