@@ -107,7 +107,7 @@ def test_a_convolution_and_its_gradients(name, case):
     )
 
 
-class Told(layers.Module):
+class WordContext(layers.Module):
     """What attention tells the pixels, all words being there."""
 
     def __init__(self, layer):
@@ -132,7 +132,7 @@ LAYERS = {  # (how it is made, the shape of what it takes, and of what else)
     "MinibatchDeviation": (layers.MinibatchDeviation, (3, 4, 4, 2)),
     "SelfAttention": (lambda: attention.SelfAttention(8), (2, 3, 3, 8)),
     "WordAttention": (
-        lambda: Told(attention.WordAttention(4, 3)), (2, 3, 3, 3), (2, 5, 4)),
+        lambda: WordContext(attention.WordAttention(4, 3)), (2, 3, 3, 3), (2, 5, 4)),
     "LayerNorm": (lambda: normalization.LayerNorm(3), (4, 2, 2, 3)),
     "Dropout": (lambda: layers.Dropout(0.4), (4, 5)),
     "RandomTranslation": (lambda: layers.RandomTranslation(1), (3, 4, 4, 2)),

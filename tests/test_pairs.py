@@ -192,7 +192,7 @@ def test_one_example_cannot_be_split(load, tmp_path):
 
 @pytest.mark.parametrize("load", [datasets.pairs, datasets.unpaired])
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"part": "test"}])
-def test_wrong_sizes_channels_and_parts_are_refused(load, wrong, tmp_path):
+def test_wrong_sizes_and_parts_are_refused(load, wrong, tmp_path):
     with pytest.raises(DataError, match="expected size|unknown part"):
         load(in_two_folders(tmp_path, "xy"), **wrong)
 

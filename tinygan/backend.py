@@ -82,8 +82,8 @@ def seed(number: int) -> None:
     generator.bit_generator.state = np.random.default_rng(number).bit_generator.state
 
 
-# Where this process stands among those that train together: alone, but in the steps of a run on
-# several, see training/processes.py. average(arrays) makes each array the mean of all processes'.
+# Where this process stands among those that train together. It is alone, except in the steps of a
+# run on several: see training/processes.py. average(arrays) replaces each by its mean over all.
 world = SimpleNamespace(rank=0, size=1, average=lambda arrays: None)
 
 

@@ -202,11 +202,11 @@ def normal_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def matching(scores: Tensor) -> Tensor:
-    """- mean over i of ln softmax(scores[i])[i] and of ln softmax(scores[:, i])[i]: (N, N) -> ().
+    """- mean over i of (ln softmax(scores[i])[i] + ln softmax(scores[:, i])[i]): (N, N) -> ().
 
     scores[i, j] says how well image i fits caption j, of N that belong together one by one: which
     of the batch's captions is the image's, and which image the caption's? Xu et al. 2018, eq. 11
-    and 12, averaged over the batch; it is 2 ln N for who knows nothing.
+    to 13, averaged over the batch: 2 ln N if all scores are equal.
     """
     own = xp.arange(len(scores))
     return -sum(functions.log_softmax(scores, axis)[own, own].mean() for axis in (0, 1))

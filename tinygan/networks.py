@@ -217,7 +217,7 @@ def patch_discriminator(channels: int, width: int, halvings: int = 2) -> Sequent
 # ---------------------------------------------------------------- from words
 
 
-def twice(inputs: int, outputs: int) -> list[Module]:
+def doubled(inputs: int, outputs: int) -> list[Module]:
     """Layers from (N, H, W, inputs) to (N, 2H, 2W, outputs), as in DCGAN's generator."""
     layer = ConvTranspose2d(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
     return [layer, BatchNorm(outputs), ReLU()]
@@ -235,8 +235,8 @@ class CaptionReader(Module):
         self.embedding = Embedding(words, embedded)
         self.dense = Dense(3 * embedded, features, scale=math.sqrt(2 / (3 * embedded)))
 
-    def threes(self, captions: Any) -> Tensor:
-        """What each three words in a row say: (N, T - 2, features)."""
+    def trigrams(self, captions: Any) -> Tensor:
+        """What each three consecutive words say: (N, T - 2, features)."""
         n, length = captions.shape
         x = reshape(self.embedding(captions.reshape(-1)), (n, length, -1))      # (N, T, E)
         x = concatenate([x[:, :-2], x[:, 1:-1], x[:, 2:]], axis=2)              # (N, T - 2, 3E)
@@ -244,10 +244,10 @@ class CaptionReader(Module):
 
     def words(self, captions: Any) -> Tensor:
         """What each word says between its neighbours: (N, T, features)."""
-        return self.threes(xp.pad(captions, ((0, 0), (1, 1))))
+        return self.trigrams(xp.pad(captions, ((0, 0), (1, 1))))
 
     def forward(self, captions: Any) -> Tensor:
-        return self.threes(captions).max(axis=1)                                # (N, features)
+        return self.trigrams(captions).max(axis=1)                                # (N, features)
 
 
 class ConditioningAugmentation(Module):
@@ -305,14 +305,15 @@ class CaptionDiscriminator(Module):
 class Matcher(Module):
     """How well images fit captions, word by word: M images (S, S, 3), N captions to scores (M, N).
 
-    DAMSM, the deep attentional multimodal similarity model of Xu et al. 2018, section 3.2. For
-    each word e_t, the regions v_j of an image are weighed by how much they are about this word
-    rather than another, and what is seen there is held against the word (eq. 7 to 9):
+    The words' half of DAMSM, the deep attentional multimodal similarity model of Xu et al. 2018,
+    section 3.2. For each word e_t, the J regions v_j of an image are weighed by how much they are
+    about this word rather than another, and what is seen there is held against the word:
 
         a_tj = softmax over j of 5 softmax over t of 2 e_t . v_j,    c_t = sum over j of a_tj v_j
-        score = 20 mean over t of cos(c_t, e_t),                     |e_t| = 1
+        score = 20 mean over t of cos(c_t, e_t)                      (eq. 7 to 10)
 
-    The mean, so that every word must fit; in the paper's eq. 10 nearly the best of them decides.
+    Departures: |e_t| = 1, factors that suit it, and the mean, so that every word must fit; eq. 10
+    is a soft maximum, in which the best count most.
     """
 
     def __init__(self, words: int, features: int = 32):

@@ -69,7 +69,8 @@ def captioned(
     images, attributes, parts = (array[rows] for array in known)
 
     shape = len(images), each, len(COLUMNS)
-    named = numpy.random.default_rng(seed).random(shape) < numpy.reshape(mentioned, (-1, 1))
+    named = numpy.random.default_rng(seed).random(shape) < numpy.broadcast_to(
+        mentioned, each)[:, None]
     hidden = ~Characters(images, attributes, parts).shows_hair()
     for name in "hair", "length":
         named[hidden, :, COLUMNS.index(name)] = False

@@ -34,7 +34,7 @@ class CaptionPictures:
     """
 
     def __init__(
-        self, generate: Callable[..., tuple[Tensor, Tensor]], stages: Sequence[Any], latent: int,
+        self, generate: Callable[..., tuple[Tensor, ...]], stages: Sequence[Any], latent: int,
         *, seed: int = 0,
     ):
         self.generate, self.stages, self.latent, self.seed = generate, stages, latent, seed
@@ -46,7 +46,7 @@ class CaptionPictures:
     def generated(
         self, which: int, words: numpy.ndarray, stages: int | None = None
     ) -> numpy.ndarray:
-        """For captions (N, T) the pictures, 0, or something else of what generate() returns."""
+        """What generate() returns in place which, for captions (N, T); 0 is the pictures."""
         random = numpy.random.default_rng(self.seed + 1)
         noise = random.standard_normal((len(words), 3, self.latent), dtype=numpy.float32)
         return training.apply(
@@ -118,8 +118,9 @@ def named_right(
 
 
 def r_precision(score: Callable[[numpy.ndarray], numpy.ndarray], count: int) -> float:
-    """The share of count pictures whose own caption fits them best of 100, 99 of which are others'.
+    """The share of pictures that their own caption fits best of 100, 99 of which are others'.
 
+    Of count pictures as many whole hundreds count as there are, at least one.
     score(rows)  for 100 numbers below count: how well those pictures, the rows of the result, fit
                  the captions of the same numbers, its columns
     Xu et al. 2018, section 4: R-precision with one relevant caption. Captions that fit equally
@@ -127,7 +128,8 @@ def r_precision(score: Callable[[numpy.ndarray], numpy.ndarray], count: int) -> 
     """
     order = numpy.random.default_rng(0).permutation(count)
     scores = map(score, order[: count // AMONG * AMONG].reshape(-1, AMONG))
-    return float(numpy.mean([each.diagonal() >= each.max(axis=1) for each in scores]))
+    rounding = 1e-4
+    return float(numpy.mean([each.diagonal() > each.max(axis=1) - rounding for each in scores]))
 
 
 def named_score(
@@ -143,7 +145,7 @@ def named_score(
     said = numpy.zeros_like(seen)
     rows, columns = named.nonzero()
     said[rows, numpy.array(ENDS)[columns] + attributes[rows, columns]] = 1
-    return lambda some: seen[some] @ said[some].T / said[some].sum(axis=1)
+    return lambda some: seen[some] @ said[some].T / said[some].sum(axis=1).clip(1)
 
 
 def caption_figures(
@@ -191,7 +193,7 @@ def _of_the_same_kind() -> numpy.ndarray:
 
 
 def report_captions(settings: argparse.Namespace, pictures: CaptionPictures) -> None:
-    """Print and write caption_rows, draw nearest.png. Nothing where settings.measure is 0."""
+    """Print and write caption_rows, draw nearest.png. Does nothing if settings.measure is 0."""
     if settings.measure:
         training.report(settings.out, *caption_rows(settings, pictures))
 

@@ -196,10 +196,10 @@ def report_photographs(
     for way, photographs in columns.items():
         made = [from_bytes(photograph) for photograph in photographs]
         rows[way], captions[way] = photograph_figures(made, truth), []
-        for name, image, m, t in zip(held_out, photographs, made, truth, strict=True):
-            rows[way][name], arrays[f"{way} {name}"] = psnr(m, t), image
-            captions[way].append(f"{psnr(m, t):.2f} dB, SSIM {ssim(m, t):.3f}, "
-                                 f"texture {texture_distance([m], [t]):.3f}")
+        for name, pixels, image, true in zip(held_out, photographs, made, truth, strict=True):
+            rows[way][name], arrays[f"{way} {name}"] = psnr(image, true), pixels
+            captions[way].append(f"{rows[way][name]:.2f} dB, SSIM {ssim(image, true):.3f}, "
+                                 f"texture {texture_distance([image], [true]):.3f}")
     for figure in ("PSNR", *held_out):  # infinite: the truth is the truth
         del rows["truth"][figure]
     captions["truth"] = [*held_out]

@@ -10,7 +10,8 @@ With B examples in a batch and B / P of them in the part of each of P processes,
 
 so that the weights are those of one process, but for rounding. What mixes the examples of a batch
 sees its own part alone: BatchNorm and its statistics, as in PyTorch's DDP (Li et al. 2020,
-"PyTorch Distributed"), MinibatchDeviation, a pool of earlier images, unrolled steps of D.
+"PyTorch Distributed"), MinibatchDeviation, losses.matching, a pool of earlier images, unrolled
+steps of D.
 
 MPI carries the numbers, through main memory also where they come from a GPU. The first process
 alone prints, draws and writes; all stop at the same step. Without mpiexec nothing is imported.
@@ -114,7 +115,7 @@ def _average(arrays: list[Any]) -> None:
 
 
 def _mean(numbers: numpy.ndarray) -> None:
-    """Put the mean of what all processes have in numbers in their place."""
+    """Replace numbers, in place, by their mean over all processes."""
     from mpi4py import MPI
 
     _mpi.Allreduce(MPI.IN_PLACE, numbers)

@@ -28,7 +28,7 @@ PICTURES = 40  # in a run
 LEFT = (checkpoints.FILE, checkpoints.PREVIOUS, "log.csv", "figures.*", "samples.*", "curves.png",
         "interpolation.png", "roc.png", "strange.png", "marked.png", "digit-?.png", "sheet.png",
         "colour.png", "photographs.png", "enlarged.png", "mixed.png", "noise.png", "truncation.png",
-        "nearest.png", "text.png")
+        "nearest.png", "text.png", "words.png")
 UNFINISHED = (".checkpoint.npz.*", ".*.csv.*", ".*.png.*", ".*.gif.*", ".figures.*", ".samples.*",
               "samples/.*.png.*")  # what a killed run was writing
 
