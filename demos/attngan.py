@@ -40,7 +40,7 @@ class Generator(Module):
         self.first = Sequential(                                                # (N, 2Z)
             Dense(2 * latent, 4 * 4 * 3 * width, bias=False), Reshape(4, 4, 3 * width),
             BatchNorm(3 * width), ReLU(),                                       # (N, 4, 4, 3W)
-            *networks.doubled(3 * width, 2 * width))                              # (N, 8, 8, 2W)
+            *networks.doubled(3 * width, 2 * width))                            # (N, 8, 8, 2W)
         self.sketch = Sequential(Conv2d(2 * width, 3, kernel=3, padding=1), Tanh())
         self.attention = WordAttention(FEATURES, 2 * width)                     # (N, 8, 8, 2W)
         self.second = Sequential(                                               # (N, 8, 8, 4W)

@@ -72,13 +72,13 @@ def build(settings: argparse.Namespace) -> dict[str, Any]:
     one = Stage(settings,                                                       # (N, 2Z)
         Dense(2 * latent, 4 * 4 * 3 * width, bias=False), Reshape(4, 4, 3 * width),
         BatchNorm(3 * width), ReLU(),                                           # (N, 4, 4, 3W)
-        *networks.doubled(3 * width, 2 * width),                                  # (N, 8, 8, 2W)
+        *networks.doubled(3 * width, 2 * width),                                # (N, 8, 8, 2W)
         *(networks.doubled(2 * width, width) if alone else []),
         Conv2d(width if alone else 2 * width, 3, kernel=3, padding=1), Tanh())  # (N, S, S, 3)
     two = Stage(settings,                                                       # (N, 8, 8, 3 + Z)
         Conv2d(3 + latent, 2 * width, kernel=3, padding=1, bias=False), BatchNorm(2 * width),
         ReLU(), networks.ResidualBlock(2 * width, normalized=False),            # (N, 8, 8, 2W)
-        *networks.doubled(2 * width, width),                                      # (N, 16, 16, W)
+        *networks.doubled(2 * width, width),                                    # (N, 16, 16, W)
         Conv2d(width, 3, kernel=3, padding=1), Tanh())                          # (N, 16, 16, 3)
     for name, G in [("I", one), ("II", two)][: settings.stages]:
         D = networks.CaptionDiscriminator(WORDS, width, 2 if alone or G is two else 1)
