@@ -9,7 +9,7 @@ judges pairs, and a true picture x beside another's caption t' is as wrong as a 
     min over G of  - E log D(G(c), t) + kl KL(N(mean(t), variance(t)) || N(0, 1))    (eq. 3 to 6)
 
 Departures: readers of captions that learn with G and D, D's answer is a projection (Miyato and
-Koyama 2018), R1. `--text WORDS` has the run in --out draw a caption of your own. At the end, for
+Koyama 2018), R1. `--text CAPTION` has the run in --out draw captions of your own. At the end, for
 colours of hair, clothes and hat that never came together in training: how often what is named is
 there, the distance from real pictures, the variety. At 16 x 16 one stage, --stages 1, does better.
 """
