@@ -14,7 +14,7 @@ import pytest
 
 import tinygan
 from tinygan import Tensor, check_gradients, grad
-from tinygan.attention import SelfAttention
+from tinygan.attention import SelfAttention, WordAttention
 from tinygan.backend import to_device
 from tinygan.functions import ShapeError
 from tinygan.layers import (
@@ -77,6 +77,15 @@ class Told(Module):
         return self.layer(x, Tensor(to_device(self.condition.astype(x.dtype))))
 
 
+class Attending(Told):
+    """What the pixels of an image are told by words, always the same; the last is none."""
+
+    def forward(self, x):
+        words = Tensor(to_device(self.condition.astype(x.dtype)))
+        present = to_device(numpy.array([[True, True, False]] * len(x)))
+        return self.layer(x, words, present)[0]
+
+
 # name: (how to make the layer, an input)
 LAYERS = {
     "Dense": (lambda: Dense(4, 3), normal(5, 4)),
@@ -92,6 +101,7 @@ LAYERS = {
                                        normal(2, 3, 2, 2)),
     "SpectralNorm in eval": (lambda: SpectralNorm(Dense(4, 3)).eval(), normal(5, 4)),
     "SelfAttention": (lambda: SelfAttention(4), normal(2, 2, 3, 4)),
+    "WordAttention": (lambda: Attending(WordAttention(5, 4), 2, 3, 5), normal(2, 2, 3, 4)),
     "LayerNorm": (lambda: LayerNorm(4), normal(5, 4)),
     "LayerNorm of images": (lambda: LayerNorm(2), normal(2, 3, 2, 2)),
     "InstanceNorm": (InstanceNorm, normal(2, 3, 2, 2)),
