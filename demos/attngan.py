@@ -67,8 +67,7 @@ def options() -> argparse.ArgumentParser:
     add("--matching", type=training.from_zero(), default=2.0, help="weight of p in G's loss")
     add("--attention", type=int, choices=(0, 1), default=1, help="0: a sentence, no words")
     add("--kl", type=training.from_zero(), default=0.002, help="weight of the divergence of c")
-    add("--text", type=metrics.known_caption, nargs="+", metavar="CAPTION",
-        help='have the run in --out draw captions, each in quotes: "a red hat"')
+    metrics.text_option(parser)
     return parser
 
 

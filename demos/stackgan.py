@@ -62,8 +62,7 @@ def options() -> argparse.ArgumentParser:
     add("--mismatched", type=int, choices=(0, 1), default=1, help="0: no others' captions for D")
     add("--augmentation", type=int, choices=(0, 1), default=1, help="0: c is the mean")
     add("--kl", type=training.from_zero(), default=0.002, help="weight of the divergence of c")
-    add("--text", type=metrics.known_caption, nargs="+", metavar="CAPTION",
-        help='have the run in --out draw captions, each in quotes: "a red hat"')
+    metrics.text_option(parser)
     return parser
 
 

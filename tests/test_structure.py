@@ -104,7 +104,7 @@ def lines_of(pattern):
 
 def test_the_promises_to_the_reader_are_kept():
     """The engine is read in an afternoon, the README in ten minutes."""
-    assert lines_of("tinygan/*.py") <= 2966
+    assert lines_of("tinygan/*.py") <= 2960
     assert lines_of("tinygan/**/*.py") <= 9842
     assert lines_of("README.md") <= 200
 

@@ -65,6 +65,12 @@ def bend(first: Dense, packs: Tensor) -> None:
     first.bias.data[:] = -(packs.data * first.weight.data.T).sum(axis=1)
 
 
+def doubled(inputs: int, outputs: int) -> list[Module]:
+    """Layers from (N, H, W, inputs) to (N, 2H, 2W, outputs)."""
+    layer = ConvTranspose2d(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
+    return [layer, BatchNorm(outputs), ReLU()]
+
+
 def dcgan_generator(
     latent: int, size: int, channels: int, width: int, codes: int = 0
 ) -> Sequential:
@@ -84,8 +90,7 @@ def dcgan_generator(
         *([OneHotCode(codes)] if codes else []),                                # (N, latent)
         Dense(latent, quarter * quarter * 2 * width, bias=False, scale=0.02),
         Reshape(quarter, quarter, 2 * width), BatchNorm(2 * width), ReLU(),     # (N, S/4, S/4, 2W)
-        ConvTranspose2d(2 * width, width, kernel=4, stride=2, padding=1, bias=False),
-        BatchNorm(width), ReLU(),                                               # (N, S/2, S/2, W)
+        *doubled(2 * width, width),                                             # (N, S/2, S/2, W)
         ConvTranspose2d(width, channels, kernel=4, stride=2, padding=1), Tanh(),  # (N, S, S, C)
     )
 
@@ -217,12 +222,6 @@ def patch_discriminator(channels: int, width: int, halvings: int = 2) -> Sequent
 # ---------------------------------------------------------------- from words
 
 
-def doubled(inputs: int, outputs: int) -> list[Module]:
-    """Layers from (N, H, W, inputs) to (N, 2H, 2W, outputs), as in DCGAN's generator."""
-    layer = ConvTranspose2d(inputs, outputs, kernel=4, stride=2, padding=1, bias=False)
-    return [layer, BatchNorm(outputs), ReLU()]
-
-
 class CaptionReader(Module):
     """Captions (N, T), integers below words, to what they say (N, features).
 
@@ -270,6 +269,11 @@ class ConditioningAugmentation(Module):
         return mean + exp(log_variance * 0.5) * noise, normal_divergence(mean, log_variance)
 
 
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> Conv2d:
+    scale = math.sqrt(2 / (kernel * kernel * inputs))  # He et al. 2015
+    return Conv2d(inputs, outputs, kernel=kernel, stride=stride, padding=1, scale=scale)
+
+
 class CaptionDiscriminator(Module):
     """Images (N, S, S, 3) and captions (N, T) to logits (N, 1); S is 4 times 2^halvings.
 
@@ -278,15 +282,9 @@ class CaptionDiscriminator(Module):
     """
 
     def __init__(self, words: int, width: int, halvings: int):
-        def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[Module]:
-            scale = math.sqrt(2 / (kernel * kernel * inputs))  # He et al. 2015
-            layer = Conv2d(
-                inputs, outputs, kernel=kernel, stride=stride, padding=1, scale=scale)
-            return [layer, LeakyReLU(0.2)]
-
-        layers, last = convolution(3, width, 3, 1), width << halvings           # (N, S, S, W)
+        layers, last = [_convolution(3, width, 3, 1), LeakyReLU()], width << halvings
         for halving in range(halvings):
-            layers += convolution(width << halving, width << halving + 1, 4, 2)
+            layers += [_convolution(width << halving, width << halving + 1, 4, 2), LeakyReLU()]
         self.features = Sequential(*layers, Flatten(), Dense(4 * 4 * last, 4 * width), LeakyReLU())
         self.alone = Dense(4 * width, 1)
         self.reader = CaptionReader(words)
@@ -317,16 +315,12 @@ class Matcher(Module):
     """
 
     def __init__(self, words: int, features: int = 32):
-        def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> Conv2d:
-            scale = math.sqrt(2 / (kernel * kernel * inputs))  # He et al. 2015
-            return Conv2d(inputs, outputs, kernel=kernel, stride=stride, padding=1, scale=scale)
-
         self.reader = CaptionReader(words, 2 * features)
         self.project = Dense(2 * features, features, bias=False)
         self.regions = Sequential(                                              # (M, S, S, 3)
-            convolution(3, features, 3, 1), LeakyReLU(),
-            convolution(features, 2 * features, 4, 2), LeakyReLU(),             # (M, S/2, S/2, 2F)
-            convolution(2 * features, features, 3, 1))                          # (M, S/2, S/2, F)
+            _convolution(3, features, 3, 1), LeakyReLU(),
+            _convolution(features, 2 * features, 4, 2), LeakyReLU(),            # (M, S/2, S/2, 2F)
+            _convolution(2 * features, features, 3, 1))                         # (M, S/2, S/2, F)
 
     def forward(self, images: Tensor, captions: Any) -> Tensor:
         m, (n, length), present = len(images), captions.shape, captions > 0

@@ -83,13 +83,17 @@ def draw_texts(settings: argparse.Namespace) -> None:
     print(*settings.text, *pictures.draw_texts(settings.text, settings.out), sep="\n")
 
 
-def known_caption(text: str) -> str:
-    """A type for argparse: a caption whose words are all known."""
-    try:
-        datasets.tokens(text)
-    except datasets.DataError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+def text_option(parser: argparse.ArgumentParser) -> None:
+    """Add --text, captions whose words are all known, for draw_texts."""
+    def known(text: str) -> str:
+        try:
+            datasets.tokens(text)
+        except datasets.DataError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+    parser.add_argument("--text", type=known, nargs="+", metavar="CAPTION", help="have the run in "
+                        '--out draw captions, each in quotes: "a red hat"')
 
 
 def at_full_size(images: numpy.ndarray) -> numpy.ndarray:
@@ -148,6 +152,13 @@ def named_score(
     return lambda some: seen[some] @ said[some].T / said[some].sum(axis=1).clip(1)
 
 
+def _as_said(images: numpy.ndarray, some: datasets.Captioned) -> dict[str, float]:
+    """named_right, and R-precision by named_score, of a picture for each first caption."""
+    said = some.attributes, some.named[:, 0]
+    right = named_right(images, *said)
+    return {**right, "R-precision": r_precision(named_score(images, *said), len(images))}
+
+
 def caption_figures(
     draw: Callable[[numpy.ndarray], numpy.ndarray], count: int
 ) -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
@@ -162,9 +173,7 @@ def caption_figures(
     images, of_training = draw(held_out.tokens[:, 0]), draw(seen.tokens[:count, 0])
     several = draw(held_out.tokens[:CAPTIONS, 0].repeat(EACH, axis=0))
     several = several.reshape(CAPTIONS, EACH, *several.shape[1:])
-    said = held_out.attributes, held_out.named[:, 0]
-    figures = named_right(images, *said)
-    figures["R-precision"] = r_precision(named_score(images, *said), len(images))
+    figures = _as_said(images, held_out)
     figures["Frechet"] = distance_from_characters(of_training)
     figures["variety"] = variety(several)
     arrays = {"images": to_bytes(images), "attributes": held_out.attributes,
@@ -207,11 +216,9 @@ def caption_rows(
     """
     held_out, rows = datasets.captioned("held-out", each=1, mentioned=1), {}
     others = datasets.characters("held-out").images
-    said = held_out.attributes, held_out.named[:, 0]
     for name, change in ("real", from_bytes), ("real, 8 x 8", lambda x: halved(from_bytes(x))):
         images, more = (at_full_size(change(some)) for some in (held_out.images, others))
-        rows[name] = named_right(images, *said)
-        rows[name]["R-precision"] = r_precision(named_score(images, *said), len(images))
+        rows[name] = _as_said(images, held_out)
         rows[name]["Frechet"] = distance_from_characters(more)
     rows["real"]["variety"] = variety(_of_the_same_kind())
     for count in range(1, 1 + len(pictures.stages)):
